@@ -1,0 +1,1 @@
+"""Pipelines of plain Python functions: content-hashed, reused, recorded in MLflow."""

@@ -1,0 +1,1 @@
+"""Frozen records that every layer speaks of: artifacts, steps, graphs, attempts, runs. Pure."""

@@ -1,0 +1,108 @@
+"""Artifacts: how a value stands in a datastore, and the identity that keys are made of."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from mlflow_pipes.digests import Digest, digest_record
+
+CollectionKind: TypeAlias = Literal["list", "tuple", "dict", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value, encoded by one codec into one root blob.
+
+    Attributes:
+        codec: name of the codec that wrote the blob, such as ``json`` or ``table``.
+        digest: of the root blob. A codec whose root names further blobs (a folder) is a *manifest* codec;
+            ``content.blobs_of`` follows it.
+        form: what the codec needs besides the bytes to give the value back as it was (``pandas.DataFrame``,
+            a file's name). Part of the identity.
+        inline: the root blob's bytes, where they are few; then no datastore holds them. Not part of the identity.
+    """
+
+    codec: str
+    digest: Digest
+    form: str = ""
+    inline: bytes | None = field(default=None, compare=False, repr=False)
+    identity: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = (self.codec, self.digest.hash, self.digest.size_bytes, self.form)
+        object.__setattr__(self, "identity", digest_record("pipes.leaf/1", parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A list, tuple, dict, or record (named tuple or dataclass) whose items are stored one by one.
+
+    Attributes:
+        kind: what it is in Python.
+        keys: a dict's keys or a record's field names, in order; empty for list and tuple.
+        items: the artifacts, in the order of *keys*.
+        type_name: a record's class as ``module:Qualified.Name``. Only the qualified name is part of the identity,
+            so moving the class to another module changes no key.
+    """
+
+    kind: CollectionKind
+    items: tuple[Artifact, ...]
+    keys: tuple[str | int, ...] = ()
+    type_name: str = ""
+    identity: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        qualname = self.type_name.partition(":")[2]
+        parts = (self.kind, qualname, self.keys, tuple(item.identity for item in self.items))
+        object.__setattr__(self, "identity", digest_record("pipes.collection/1", parts))
+
+
+Artifact: TypeAlias = Leaf | Collection
+
+
+def to_plain(artifact: Artifact) -> dict[str, Any]:
+    """Return the artifact as JSON-like data (short keys: a cache holds millions)."""
+    if isinstance(artifact, Leaf):
+        plain: dict[str, Any] = {"c": artifact.codec, "d": str(artifact.digest)}
+        if artifact.form:
+            plain["f"] = artifact.form
+        if artifact.inline is not None:
+            plain["i"] = base64.b64encode(artifact.inline).decode("ascii")
+        return plain
+    plain = {"k": artifact.kind, "v": [to_plain(item) for item in artifact.items]}
+    if artifact.keys:
+        plain["n"] = list(artifact.keys)
+    if artifact.type_name:
+        plain["t"] = artifact.type_name
+    return plain
+
+
+def from_plain(plain: dict[str, Any]) -> Artifact:
+    """Read what :func:`to_plain` wrote."""
+    if "c" in plain:
+        inline = plain.get("i")
+        return Leaf(
+            codec=plain["c"],
+            digest=Digest.parse(plain["d"]),
+            form=plain.get("f", ""),
+            inline=None if inline is None else base64.b64decode(inline),
+        )
+    return Collection(
+        kind=plain["k"],
+        items=tuple(from_plain(item) for item in plain["v"]),
+        keys=tuple(plain.get("n", ())),
+        type_name=plain.get("t", ""),
+    )
+
+
+def to_json(artifact: Artifact) -> str:
+    """Return the artifact as compact JSON text, for a ledger row."""
+    return json.dumps(to_plain(artifact), separators=(",", ":"))
+
+
+def from_json(text: str) -> Artifact:
+    """Read what :func:`to_json` wrote."""
+    return from_plain(json.loads(text))

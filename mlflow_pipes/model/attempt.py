@@ -1,0 +1,181 @@
+"""One try at doing a step: what is sent to a compute target and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from mlflow_pipes.model.artifact import Artifact
+from mlflow_pipes.model.step import FunctionReference
+from mlflow_pipes.model.tracked import NOTHING_TRACKED, Tracked
+
+
+class AttemptId(NamedTuple):
+    """Identity of an attempt: run, node of its graph, number from 1."""
+
+    run_id: str
+    node: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.node}#{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that a worker needs to do one attempt; small, picklable.
+
+    Attributes:
+        attempt: which attempt it is.
+        pipeline: name of the pipeline, for ``current_run()``.
+        function: how to find the function.
+        arguments: artifact of each argument.
+        cpus, memory_bytes: what it occupies on the target.
+        timeout_s: the worker's process is killed when an attempt takes longer.
+        environ: environment variables to set while it runs.
+        step_run_id: id of the step's run in the ledger and in MLflow (32 hex digits).
+        idempotency_key: same for all attempts of the step in one run.
+        random_seed: for code that wants one; derived from the action key.
+        tracks_mlflow: the code reaches ``mlflow``: prepare it before the call.
+        tags: labels of the step, for ``current_run()``.
+    """
+
+    attempt: AttemptId
+    pipeline: str
+    function: FunctionReference
+    arguments: Mapping[str, Artifact]
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    timeout_s: float | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    step_run_id: str = ""
+    idempotency_key: str = ""
+    random_seed: int = 0
+    tracks_mlflow: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class FailureKind(StrEnum):
+    """Why an attempt did not succeed."""
+
+    EXCEPTION = "exception"  # the step's code raised
+    UNSTORABLE = "unstorable"  # its output could not be stored
+    INPUT = "input"  # an input blob is missing or corrupt: its producer must run again
+    SOURCE_CHANGED = "source-changed"  # first-party files differ from those that were fingerprinted
+    TIMEOUT = "timeout"
+    LOST = "lost"  # the worker died (segfault, os._exit, kill -9, machine gone)
+    CANCELLED = "cancelled"
+    WORLD = "world"  # store or target failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not succeed, as data.
+
+    Attributes:
+        kind: whose fault.
+        message: one line, with culprit and, where known, remedy.
+        exception: qualified names of the exception's classes, most special first (``("app.Bad", "ValueError",
+            "Exception")``; builtins without module).
+        traceback: text, the user's own frames first, without ours.
+        blobs: for ``INPUT``: hashes of the blobs that are missing or corrupt.
+    """
+
+    kind: FailureKind
+    message: str
+    exception: tuple[str, ...] = ()
+    traceback: str = ""
+    blobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt used: processor seconds, peak resident memory in bytes, bytes read and written."""
+
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    """Sent by a target when an attempt's output is stored."""
+
+    attempt: AttemptId
+    output: Artifact
+    started_at: float
+    ended_at: float
+    worker: str = ""
+    host: str = ""
+    tracked: Tracked = NOTHING_TRACKED
+    usage: Usage = Usage()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """Sent by a target when an attempt ended without success, once the work has really stopped."""
+
+    attempt: AttemptId
+    failure: Failure
+    started_at: float
+    ended_at: float
+    worker: str = ""
+    host: str = ""
+    tracked: Tracked = NOTHING_TRACKED
+    usage: Usage = Usage()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """Sent by a target when the step's code is about to be called."""
+
+    attempt: AttemptId
+    started_at: float
+    worker: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A piece of a step's output, one line without its line end.
+
+    Attributes:
+        stream: ``stdout``, ``stderr``, ``logging`` or ``pipes`` (our own words).
+        at: seconds since the epoch, UTC.
+    """
+
+    attempt: AttemptId
+    stream: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``current_run().progress(done, total)``."""
+
+    attempt: AttemptId
+    done: float
+    total: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a target can hold at once.
+
+    Attributes:
+        cpus: sum of ``cpus`` of concurrent attempts.
+        memory_bytes: sum of ``memory_bytes`` of concurrent attempts; 0 for unlimited.
+        slots: number of concurrent attempts.
+    """
+
+    cpus: float
+    memory_bytes: int = 0
+    slots: int = 1
+
+
+TargetEvent: TypeAlias = AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress

@@ -1,0 +1,140 @@
+"""What should be done: a step's definition and the options that say where and how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal, TypeAlias
+
+ReuseMode: TypeAlias = Literal["content", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and when a failed or lost attempt is tried again.
+
+    Attributes:
+        count: further attempts after the first.
+        delay_s: wait before the first retry, in seconds; doubles each time (exponential backoff).
+        max_delay_s: upper bound of that wait.
+        jitter: share of the wait that chance may add or take, 0 to 1.
+        on: names of exception classes (``ValueError`` or ``package.module.Error``) that are worth another try,
+            matched against the exception's whole MRO; empty means any. A lost worker always is worth one.
+    """
+
+    count: int = 0
+    delay_s: float = 1.0
+    max_delay_s: float = 300.0
+    jitter: float = 0.1
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """Where and how a step runs; none of it is in its key.
+
+    Attributes:
+        target: name of a compute target; None lets the run or the workspace choose.
+        cpus: processor cores that an attempt occupies.
+        memory_bytes: memory that an attempt occupies, 0 when unknown.
+        timeout_s: longest time of one attempt, in seconds.
+        retries: see :class:`RetryPolicy`.
+        priority: larger goes first among what is ready; ties are broken by critical path.
+        tags: free labels, kept with the run.
+    """
+
+    target: str | None = None
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    timeout_s: float | None = None
+    retries: RetryPolicy = RetryPolicy()
+    priority: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFunction:
+    """A function that a worker finds by importing its module.
+
+    Attributes:
+        module: dotted name under which the worker imports it (a script's natural name, never ``__main__``).
+        qualname: dotted path inside the module.
+        file: absolute path of the module's source file.
+        root: absolute folder to put on ``sys.path`` (for a package: the folder above it).
+        sources: (absolute file, BLAKE3 hash) of all first-party files that the fingerprint read; a worker refuses
+            to run the function from other sources, so that no result is stored under a wrong key.
+    """
+
+    module: str
+    qualname: str
+    file: str
+    root: str
+    sources: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PickledFunction:
+    """A function sent by value (notebook, REPL, ``python -c``): cloudpickle bytes."""
+
+    qualname: str
+    payload: bytes
+
+
+FunctionReference: TypeAlias = ImportedFunction | PickledFunction
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLeaf:
+    """One thing a step's code reaches.
+
+    Attributes:
+        kind: ``function``, ``class``, ``constant``, ``closure``, ``default``, ``distribution``, ``python``,
+            ``module``, ``version`` ...
+        name: readable and stable, such as ``features.parse_time``; never an absolute path.
+        digest: hash of its normalised content.
+        via: names on the shortest way from the step's function to it, the function first.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFingerprint:
+    """The code a step reaches.
+
+    Attributes:
+        digest: hash over all leaves; what the action key contains.
+        leaves: sorted by (kind, name).
+        sources: (absolute file, BLAKE3 hash) of the first-party files read.
+        warnings: what could not be followed but was let through, each with culprit and remedy.
+        distributions: names of third-party distributions reached.
+    """
+
+    digest: str
+    leaves: tuple[CodeLeaf, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    distributions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinition:
+    """A step as declared.
+
+    Every field stands in exactly one of :data:`KEYED` and :data:`NEUTRAL` (a test asserts it).
+    """
+
+    name: str
+    code: CodeFingerprint
+    function: FunctionReference
+    reuse: ReuseMode = "content"
+    max_age_s: float | None = None
+    options: StepOptions = StepOptions()
+    doc: str = ""
+
+
+KEYED = frozenset({"code"})
+NEUTRAL = frozenset(field.name for field in fields(StepDefinition)) - KEYED

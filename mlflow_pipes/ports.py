@@ -1,0 +1,168 @@
+"""The ports: few methods and a promise each. Adapters prove them with ``mlflow_pipes.testing``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from mlflow_pipes.digests import Digest
+from mlflow_pipes.model.attempt import Assignment, AttemptId, Capacity, TargetEvent
+from mlflow_pipes.model.publication import Publication, Receipt
+from mlflow_pipes.model.run import CacheAnswer, Heartbeat, LookUp, Record
+
+
+class Datastore(Protocol):
+    """Digest -> bytes. Blobs never change; writing the same bytes twice is harmless, also at the same time.
+
+    Raises from every method: ``DatastoreError`` when the store cannot be reached, read or written.
+    """
+
+    def put(self, pieces: Iterable[bytes | memoryview]) -> Digest:
+        """Store a stream: hashed and written in one pass, visible only when whole."""
+        ...
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """Open a blob for reading. ``BlobMissingError`` when it is not there."""
+        ...
+
+    def read(self, digest: Digest) -> memoryview:
+        """Return a whole blob, memory-mapped where the store is local.
+
+        ``BlobMissingError`` when it is not there; ``BlobCorruptError`` when the store finds its bytes are not those of
+        the digest (checked on the first read by this process).
+        """
+        ...
+
+    def has(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those that are there with the right size (bytes are not verified)."""
+        ...
+
+    def delete(self, digests: Iterable[Digest]) -> None:
+        """Remove blobs; those not there are ignored. Only gc and the treatment of corrupt blobs call this."""
+        ...
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """A datastore whose blobs are files of this machine."""
+
+    def path(self, digest: Digest) -> Path:
+        """Return the read-only file of a blob. ``BlobMissingError`` when it is not there."""
+        ...
+
+
+@runtime_checkable
+class Sweepable(Protocol):
+    """A datastore that can list its blobs, for gc."""
+
+    def blobs(self) -> Iterator[tuple[Digest, float]]:
+        """Yield each blob with the time it was last written (seconds since the epoch)."""
+        ...
+
+
+class Ledger(Protocol):
+    """The truth about runs, and the step cache. Entries may vanish, never lie. Safe for several processes.
+
+    Raises from every method: ``LedgerError`` when the database cannot be used.
+    """
+
+    def exchange(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        """In one transaction write *records* in order, then answer *lookups* in order (claiming where asked)."""
+        ...
+
+    def heartbeat(self, run_id: str, now: float) -> Heartbeat:
+        """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
+        ...
+
+    def estimates(self, pipeline: str) -> Mapping[str, float]:
+        """Return the last known duration in seconds of the pipeline's nodes, by node id."""
+        ...
+
+
+class Outbox(Protocol):
+    """What MLflow has not been told yet. Delivery is at least once here; the publisher makes it exactly once there."""
+
+    def pending(self, destination: str, limit: int) -> list[Publication]:
+        """Return up to *limit* runs whose newest revision was not delivered to *destination*, parents first."""
+        ...
+
+    def delivered(self, destination: str, receipts: Sequence[Receipt]) -> None:
+        """Remember that these revisions were delivered, and under which MLflow run ids."""
+        ...
+
+
+class ComputeTarget(Protocol):
+    """A place where attempts run.
+
+    Promise: every submitted attempt is answered by exactly one ``AttemptSucceeded`` or ``AttemptFailed``, sent once
+    its work has really stopped; before it at most one ``AttemptStarted``; its log lines all before the answer. After
+    ``cancel`` that answer is ``AttemptFailed`` of kind ``CANCELLED``, unless the attempt had already ended. A target
+    with a limit of its own for ``timeout_s`` kills the work and answers with kind ``TIMEOUT``.
+    """
+
+    name: str
+
+    def start(self, report: Callable[[TargetEvent], None]) -> None:
+        """Make ready to take attempts; *report* may be called from any thread until ``close`` returns."""
+        ...
+
+    def capacity(self) -> Capacity:
+        """Return what the target can hold at once. The scheduler submits no more than that."""
+        ...
+
+    def submit(self, assignment: Assignment) -> None:
+        """Take an attempt; returns at once. ``TargetError`` when the target cannot."""
+        ...
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """Stop an attempt; returns at once. Unknown attempts are ignored."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything, wait until it has stopped, free what was held. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Polled(Protocol):
+    """A target without a thread of its own: the engine's loop waits for its file descriptors.
+
+    Such a target calls ``report`` only from inside ``submit``, ``cancel``, ``poll`` and ``close``.
+    """
+
+    def filenos(self) -> Iterable[int]:
+        """Return the descriptors whose readability should wake the loop, now."""
+        ...
+
+    def poll(self) -> None:
+        """Report what has happened, without blocking; also kills attempts that are past their time."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """Return when ``poll`` should be called at the latest (``time.monotonic``), None for never."""
+        ...
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+        ...
+
+
+class RunObserver(Protocol):
+    """Sees what the engine records, as it happens: the terminal's live view, plain progress lines.
+
+    Its errors are logged once and never fail a run.
+    """
+
+    def recorded(self, records: Sequence[Record]) -> None:
+        """Called after the records are in the ledger."""
+        ...
+
+    def seen(self, event: TargetEvent) -> None:
+        """Called for events that the ledger does not hold: log lines, progress, starts."""
+        ...

@@ -1,0 +1,1 @@
+"""The reusable step library of mlflow_pipes."""
