@@ -152,6 +152,10 @@ class Clock(Protocol):
         """Return seconds since the epoch, UTC."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds from some zero, never going back; the scale of ``Polled.next_deadline``."""
+        ...
+
 
 class RunObserver(Protocol):
     """Sees what the engine records, as it happens: the terminal's live view, plain progress lines.

@@ -80,7 +80,7 @@ class Failure:
         exception: qualified names of the exception's classes, most special first (``("app.Bad", "ValueError",
             "Exception")``; builtins without module).
         traceback: text, the user's own frames first, without ours.
-        blobs: for ``INPUT``: hashes of the blobs that are missing or corrupt.
+        blobs: for ``INPUT``: the blobs that are missing or corrupt, each as ``str(digest)``.
     """
 
     kind: FailureKind

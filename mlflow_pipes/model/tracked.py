@@ -18,7 +18,7 @@ class Metric:
     Attributes:
         key: its name.
         kind: which of the other fields holds it: *number* for ``number``; *plain* (JSON-like) for ``text``,
-            ``list`` and ``table`` (a table is a dict of column name to list); *figure* for ``figure`` (a PNG file leaf).
+            ``list`` and ``table`` (a dict of column name to list); *figure* for ``figure`` (a PNG file leaf).
         step: x-axis position, for series.
         timestamp_ms: when it was logged, milliseconds since the epoch (MLflow's unit).
     """

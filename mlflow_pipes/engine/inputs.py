@@ -1,0 +1,127 @@
+"""The artifacts of each node's arguments: constants stored once, outputs selected and gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mlflow_pipes import content
+from mlflow_pipes.content import FileMemo
+from mlflow_pipes.digests import Digest
+from mlflow_pipes.errors import ArgumentError, PipesError, WorldError
+from mlflow_pipes.model.artifact import Artifact, Collection
+from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, Output, StepNode, outputs_in
+from mlflow_pipes.ports import Datastore
+
+SCALARS = (str, int, float, bool, type(None))
+
+
+def constants_in(binding: Binding) -> Iterable[Constant]:
+    """Yield every constant of a binding, depth first."""
+    if isinstance(binding, Constant):
+        yield binding
+    elif isinstance(binding, Gather):
+        for item in binding.items:
+            yield from constants_in(item)
+
+
+class Inputs:
+    """Forms arguments from constants and from the outputs known so far.
+
+    Attributes:
+        outputs: artifact of each node that has ended well.
+    """
+
+    def __init__(self, datastore: Datastore, memo: FileMemo | None = None) -> None:
+        self.outputs: dict[str, Artifact] = {}
+        self._datastore = datastore
+        self._memo = memo
+        self._scalars: dict[tuple[type, str], Artifact] = {}
+        self._constants: dict[int, Artifact] = {}
+
+    def prepare(self, graph: Graph) -> None:
+        """Store every constant of the graph.
+
+        Raises:
+            ArgumentError: a constant cannot be stored; names step and parameter.
+        """
+        for node in graph.nodes.values():
+            for parameter, binding in node.arguments.items():
+                for constant in constants_in(binding):
+                    self._prepare_constant(constant, node.id, parameter)
+        if graph.output is not None:
+            for constant in constants_in(graph.output):
+                self._prepare_constant(constant, graph.name, "return")
+
+    def _prepare_constant(self, constant: Constant, node: str, parameter: str) -> None:
+        if type(constant.value) not in SCALARS:
+            self._constants[id(constant)] = self._store(constant.value, node, parameter)
+
+    def _store(self, value: Any, node: str, parameter: str) -> Artifact:
+        try:
+            return content.store(value, self._datastore, name=parameter, memo=self._memo)
+        except WorldError:
+            raise
+        except PipesError as error:
+            raise ArgumentError(f"step {node!r}, argument {parameter!r}: {error}") from error
+
+    def _constant(self, constant: Constant) -> Artifact:
+        value = constant.value
+        if type(value) not in SCALARS:
+            return self._constants[id(constant)]
+        key = (type(value), value if type(value) is str else repr(value))
+        known = self._scalars.get(key)
+        if known is None:
+            known = self._scalars[key] = content.store(value, self._datastore)
+        return known
+
+    def restore_constants(self, node: StepNode) -> None:
+        """Store a node's constants again, because their blobs were lost."""
+        for parameter, binding in node.arguments.items():
+            for constant in constants_in(binding):
+                if type(constant.value) not in SCALARS:
+                    self._constants[id(constant)] = content.store(constant.value, self._datastore, name=parameter)
+
+    def artifact(self, binding: Binding) -> Artifact:
+        """Return the artifact of a binding whose outputs are all known.
+
+        Raises:
+            PipesError: an output lacks the part that the binding asks for, or cannot be read.
+        """
+        if isinstance(binding, Constant):
+            return self._constant(binding)
+        if isinstance(binding, Output):
+            whole = self.outputs[binding.node]
+            return content.select(whole, binding.path, self._datastore) if binding.path else whole
+        items = tuple(self.artifact(item) for item in binding.items)
+        return Collection(kind=binding.kind, items=items, keys=binding.keys, type_name=binding.type_name)
+
+    def arguments(self, node: StepNode) -> dict[str, Artifact]:
+        """Return the artifact of each argument of a node whose parents have all ended well."""
+        return {name: self.artifact(binding) for name, binding in node.arguments.items()}
+
+    def is_whole(self, artifact: Artifact) -> bool:
+        """Tell whether all blobs of an artifact are there, with the right sizes."""
+        try:
+            blobs = content.blobs_of(artifact, self._datastore)
+        except WorldError:
+            return False
+        return not blobs or self._datastore.has(blobs) >= blobs
+
+    def producers_of(self, node: StepNode, lost: Iterable[str]) -> tuple[str, ...]:
+        """Return the parents of *node* whose outputs contain any of the blobs, or cannot be followed at all."""
+        wanted = {Digest.parse(blob) for blob in lost}
+        found = []
+        parents = {output.node for binding in node.arguments.values() for output in outputs_in(binding)}
+        for parent in sorted(parents):
+            try:
+                blobs = content.blobs_of(self.outputs[parent], self._datastore)
+            except WorldError:
+                blobs = wanted
+            if blobs & wanted:
+                found.append(parent)
+        return tuple(found)
+
+    def drop_blobs(self, blobs: Iterable[str]) -> None:
+        """Remove lost or corrupt blobs from the datastore, so that they are written anew."""
+        self._datastore.delete([Digest.parse(blob) for blob in blobs])

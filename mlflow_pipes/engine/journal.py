@@ -1,0 +1,231 @@
+"""What a run tells the ledger, its log and its observers, gathered so that many transitions share one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mlflow_pipes.digests import digest_record
+from mlflow_pipes.engine.observers import Observers
+from mlflow_pipes.model.artifact import Artifact
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
+from mlflow_pipes.model.graph import Constant, Graph, StepNode
+from mlflow_pipes.model.run import (
+    AttemptEnded,
+    CacheAnswer,
+    CodeSeen,
+    LookUp,
+    OutputCached,
+    Record,
+    Status,
+    StepChanged,
+    StepDeclared,
+    StepTracked,
+    short_text,
+)
+from mlflow_pipes.ports import Ledger
+
+COMMIT_WITHIN_S = 0.02
+"""Records wait at most this long, so that kill -9 loses at most that much finished work."""
+
+
+@dataclass(slots=True)
+class NodeFacts:
+    """What is known of a node while it is under way."""
+
+    key: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Artifact] = field(default_factory=dict)
+    token: int = 0
+    reused_from: str | None = None
+    last: AttemptSucceeded | AttemptFailed | None = None
+
+
+class RunLog(Protocol):
+    """Where the lines that steps print are kept."""
+
+    def write(self, lines: Sequence[LogLine]) -> None:
+        """Append lines, in order."""
+        ...
+
+
+class Journal:
+    """Builds the records of one run and holds them until they are committed together.
+
+    Args:
+        run_id: of the run.
+        graph: what runs.
+        step_run_ids: id of each node's and each group's run.
+        ledger: takes the records and answers look-ups.
+        log: keeps what steps print.
+        observers: are told after the ledger.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        graph: Graph,
+        step_run_ids: Mapping[str, str],
+        ledger: Ledger,
+        log: RunLog | None,
+        observers: Observers,
+    ) -> None:
+        self._run_id = run_id
+        self._graph = graph
+        self._ids = step_run_ids
+        self._ledger = ledger
+        self._log = log
+        self._observers = observers
+        self._records: list[Record] = []
+        self._lines: list[LogLine] = []
+        self._oldest: float | None = None
+
+    def add(self, record: Record, now: float) -> None:
+        """Hold a record until the next commit."""
+        self._records.append(record)
+        if self._oldest is None:
+            self._oldest = now
+
+    def due(self) -> float | None:
+        """Return when what is held must be committed, None when there is nothing."""
+        return None if self._oldest is None else self._oldest + COMMIT_WITHIN_S
+
+    def exchange(self, lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        """Commit all records held, and have *lookups* answered in the same transaction."""
+        records, self._records, self._oldest = self._records, [], None
+        answers = self._ledger.exchange(records, lookups, now)
+        if self._lines and self._log is not None:
+            self._log.write(self._lines)
+        self._lines.clear()
+        if records:
+            self._observers.recorded(records)
+        return answers
+
+    def line(self, line: LogLine, now: float) -> None:
+        """Hold a line of a step's output until the next commit; observers see it at once."""
+        self._lines.append(line)
+        if self._oldest is None:
+            self._oldest = now
+        self._observers.seen(line)
+
+    def declare(self, now: float) -> None:
+        """Record every group, node and code fingerprint of the graph."""
+        position = 0
+        for group in self._graph.groups.values():
+            parameters = {name: short_text(value) for name, value in group.parameters.items()}
+            self._declare(group.id, group.name, "pipeline", group.group, parameters, {}, (), position, now)
+            position += 1
+        seen: set[str] = set()
+        for node in self._graph.nodes.values():
+            if node.step.code.digest not in seen:
+                seen.add(node.step.code.digest)
+                self.add(CodeSeen(node.step.code), now)
+            parameters = {
+                name: short_text(binding.value)
+                for name, binding in node.arguments.items()
+                if isinstance(binding, Constant)
+            }
+            parents = tuple(sorted(node.parents()))
+            tags = node.options.tags
+            self._declare(node.id, node.step.name, "step", node.group, parameters, tags, parents, position, now)
+            position += 1
+
+    def _declare(
+        self,
+        node: str,
+        name: str,
+        kind: str,
+        group: str | None,
+        parameters: Mapping[str, str],
+        tags: Mapping[str, str],
+        parents: tuple[str, ...],
+        position: int,
+        now: float,
+    ) -> None:
+        parent_id = self._run_id if group is None else self._ids[group]
+        self.add(
+            StepDeclared(
+                self._run_id, self._ids[node], node, name, kind, parent_id, parameters, tags, parents, position
+            ),
+            now,
+        )
+
+    def changed(
+        self,
+        node: str,
+        status: Status,
+        reason: str,
+        now: float,
+        *,
+        facts: NodeFacts | None = None,
+        output: Artifact | None = None,
+        target: str | None = None,
+        attempts: int | None = None,
+    ) -> None:
+        """Record a node's or a group's new status with all that is known by now."""
+        last = facts.last if facts else None
+        known = facts is not None and bool(facts.key)
+        step = self._graph.nodes.get(node)
+        self.add(
+            StepChanged(
+                run_id=self._run_id,
+                step_run_id=self._ids[node],
+                status=status,
+                at=now,
+                key=facts.key if facts is not None and known else None,
+                code=step.step.code.digest if step is not None and known else None,
+                inputs=facts.inputs if facts is not None and known else None,
+                output=output,
+                reused_from=facts.reused_from if facts else None,
+                reason=reason or None,
+                target=target,
+                worker=last.worker if last else None,
+                started_at=last.started_at if last else None,
+                attempts=attempts,
+            ),
+            now,
+        )
+
+    def attempt_ended(self, event: AttemptSucceeded | AttemptFailed, target: str, now: float) -> None:
+        """Record the end of one attempt."""
+        self.add(
+            AttemptEnded(
+                run_id=self._run_id,
+                step_run_id=self._ids[event.attempt.node],
+                number=event.attempt.number,
+                started_at=event.started_at,
+                ended_at=event.ended_at,
+                target=target,
+                worker=event.worker,
+                host=event.host,
+                failure=event.failure if isinstance(event, AttemptFailed) else None,
+                usage=event.usage,
+                warnings=event.warnings,
+            ),
+            now,
+        )
+        if event.tracked:
+            self.add(StepTracked(self._run_id, self._ids[event.attempt.node], event.tracked), now)
+
+    def output_cached(self, node: StepNode, event: AttemptSucceeded, facts: NodeFacts, now: float) -> None:
+        """Record the output under its key; comes before the node's success."""
+        self.add(
+            OutputCached(
+                key=facts.key,
+                output=event.output,
+                step_run_id=self._ids[node.id],
+                pipeline=self._graph.name,
+                node=node.id,
+                made_at=event.ended_at,
+                duration_s=event.ended_at - event.started_at,
+                token=facts.token,
+                reuse=node.step.reuse == "content",
+            ),
+            now,
+        )
+
+
+def idempotency_key(run_id: str, node: str, key: str) -> str:
+    """Return a key that is the same for all attempts of a step in one run, and no other's."""
+    return digest_record("pipes.idempotency/1", (run_id, node, key))[:32]

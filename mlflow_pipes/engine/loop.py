@@ -1,0 +1,401 @@
+"""The loop of one run: command -> port -> event."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import assert_never
+
+from mlflow_pipes.engine.inbox import Inbox
+from mlflow_pipes.engine.inputs import Inputs
+from mlflow_pipes.engine.journal import Journal, NodeFacts, RunLog, idempotency_key
+from mlflow_pipes.engine.observers import Observers
+from mlflow_pipes.errors import ConfigurationError, InternalError, PipesError, TargetError, WorldError, suggest
+from mlflow_pipes.fingerprint import reaches_mlflow
+from mlflow_pipes.model.artifact import Artifact
+from mlflow_pipes.model.attempt import (
+    Assignment,
+    AttemptFailed,
+    AttemptId,
+    AttemptStarted,
+    AttemptSucceeded,
+    Failure,
+    FailureKind,
+    LogLine,
+    Progress,
+    TargetEvent,
+)
+from mlflow_pipes.model.graph import Graph, StepNode
+from mlflow_pipes.model.run import (
+    CacheAnswer,
+    Claimed,
+    EntryForgotten,
+    Held,
+    Hit,
+    KeyReleased,
+    LookUp,
+    Miss,
+    RunEnded,
+    RunStarted,
+    Status,
+)
+from mlflow_pipes.ports import Clock, ComputeTarget, Datastore, Ledger, Polled, RunObserver
+from mlflow_pipes.scheduling import messages
+from mlflow_pipes.scheduling.keys import action_key
+from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
+from mlflow_pipes.scheduling.state import RunState
+
+HEARTBEAT_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs one graph to its end, in the calling thread.
+
+    Args:
+        graph: what to run.
+        started: the run's first record.
+        ledger: where history and step cache are.
+        datastore: where outputs are.
+        inputs: constants of the graph, already prepared.
+        targets: started compute targets by name; the caller closes them.
+        default_target: for steps that name none.
+        observers: see records and events as they happen.
+        log: keeps what steps print.
+        clock: gives the time.
+        new_id: gives ids of 32 hex digits.
+        chance: gives numbers in [0, 1).
+        environ: environment variables for every attempt.
+
+    Raises:
+        ConfigurationError: a step names a target that is not there, or asks for more than it has.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        started: RunStarted,
+        ledger: Ledger,
+        datastore: Datastore,
+        inputs: Inputs,
+        targets: Mapping[str, ComputeTarget],
+        default_target: str,
+        observers: Sequence[RunObserver] = (),
+        log: RunLog | None = None,
+        clock: Clock,
+        new_id: Callable[[], str],
+        chance: Callable[[], float] = random.random,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._started = started
+        self._ledger = ledger
+        self._datastore = datastore
+        self._inputs = inputs
+        self._targets = targets
+        self._observers = Observers(observers)
+        self._clock = clock
+        self._environ = dict(environ or {})
+        self._target_of = {node.id: _target_name(node, targets, default_target) for node in graph.nodes.values()}
+        self._polled = [target for target in targets.values() if isinstance(target, Polled)]
+        self.step_run_ids = {name: new_id() for name in [*graph.groups, *graph.nodes]}
+        self._journal = Journal(started.run_id, graph, self.step_run_ids, ledger, log, self._observers)
+        self._facts: dict[str, NodeFacts] = {}
+        self._lookups: list[tuple[str, LookUp]] = []
+        self._tracks_mlflow: dict[str, bool] = {}
+        self._inbox = Inbox()
+        self._cancel_reason: str | None = None
+        self._next_heartbeat = 0.0
+        self._status = Status.RUNNING
+        self._state = self._new_state(chance)
+
+    def _new_state(self, chance: Callable[[], float]) -> RunState:
+        children: dict[str, list[str]] = {}
+        for node in self._graph.nodes.values():
+            for parent in node.parents():
+                children.setdefault(parent, []).append(node.id)
+        estimates = self._ledger.estimates(self._graph.name)
+        ranks = critical_path_s(list(self._graph.nodes), children, estimates, run_default_estimate_s(estimates))
+        capacities = {name: target.capacity() for name, target in self._targets.items()}
+        return RunState(self._graph, capacities, self._target_of, ranks, chance)
+
+    # --- for others ---------------------------------------------------------------------------------------------
+
+    def report(self, event: TargetEvent) -> None:
+        """Take an event from a target; from any thread."""
+        self._inbox.put(event)
+
+    def cancel(self, reason: str) -> None:
+        """Ask the run to stop; from any thread or signal handler. Returns at once."""
+        self._cancel_reason = self._cancel_reason or reason
+        self._inbox.wake()
+
+    def run(self) -> Status:
+        """Run the graph to its end and return how it ended."""
+        now = self._clock.now()
+        self._journal.add(self._started, now)
+        self._journal.declare(now)
+        try:
+            self._perform(self._state.begin(now), now)
+            self._exchange_all(now)
+            while not self._state.finished:
+                self._turn()
+            self._journal.exchange([], self._clock.now())
+        finally:
+            self._inbox.close()
+        return self._status
+
+    # --- one turn -----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = self._clock.now()
+        self._inbox.wait(self._sleep_s(now), [fileno for target in self._polled for fileno in target.filenos()])
+        for target in self._polled:
+            target.poll()
+        now = self._clock.now()
+        if self._cancel_reason is not None:
+            reason, self._cancel_reason = self._cancel_reason, None
+            self._handle(messages.CancelRequested(reason), now)
+        for event in self._inbox.take_all():
+            self._take(event, now)
+        wake = self._state.next_wake()
+        if wake is not None and wake <= now:
+            self._handle(messages.TimePassed(), now)
+        self._exchange_all(now)
+        due = self._journal.due()
+        if due is not None and due <= now:
+            self._journal.exchange([], now)
+        if now >= self._next_heartbeat:
+            self._heartbeat(now)
+
+    def _sleep_s(self, now: float) -> float:
+        times = [self._next_heartbeat]
+        times += [due for due in (self._journal.due(), self._state.next_wake()) if due is not None]
+        sleep = min(times) - now
+        monotonic = self._clock.monotonic()
+        for target in self._polled:
+            deadline = target.next_deadline()
+            if deadline is not None:
+                sleep = min(sleep, deadline - monotonic)
+        return max(0.0, sleep)
+
+    def _heartbeat(self, now: float) -> None:
+        self._next_heartbeat = now + HEARTBEAT_EVERY_S
+        if self._ledger.heartbeat(self._started.run_id, now).cancel_requested:
+            self._handle(messages.CancelRequested("cancelled from another process"), now)
+
+    # --- events from targets ------------------------------------------------------------------------------------
+
+    def _take(self, event: TargetEvent, now: float) -> None:
+        match event:
+            case AttemptSucceeded():
+                self._on_succeeded(event, now)
+            case AttemptFailed():
+                self._on_failed(event, now)
+            case LogLine():
+                self._journal.line(event, now)
+            case AttemptStarted():
+                self._observers.seen(event)
+                self._handle(messages.Started(event.attempt.node, event.attempt.number), now)
+            case Progress():
+                self._observers.seen(event)
+            case _:
+                assert_never(event)
+
+    def _on_succeeded(self, event: AttemptSucceeded, now: float) -> None:
+        node = self._graph.nodes[event.attempt.node]
+        facts = self._facts[node.id]
+        if event.attempt.number != self._state.attempts(node.id):
+            return  # a late answer of an attempt that was given up
+        facts.last = event
+        facts.reused_from = None
+        self._inputs.outputs[node.id] = event.output
+        self._journal.output_cached(node, event, facts, now)
+        self._journal.attempt_ended(event, self._target_of[node.id], now)
+        facts.token = 0
+        self._handle(messages.Succeeded(node.id, event.attempt.number), now)
+
+    def _on_failed(self, event: AttemptFailed, now: float) -> None:
+        node = self._graph.nodes[event.attempt.node]
+        facts = self._facts[node.id]
+        facts.last = event
+        self._journal.attempt_ended(event, self._target_of[node.id], now)
+        producers: tuple[str, ...] = ()
+        if event.failure.kind is FailureKind.INPUT:
+            producers = self._lost_inputs(node, event.failure.blobs)
+        self._handle(messages.Failed(node.id, event.attempt.number, event.failure, producers), now)
+
+    def _lost_inputs(self, node: StepNode, blobs: Iterable[str]) -> tuple[str, ...]:
+        """Drop blobs that turned out to be unusable; return the nodes that must make them again."""
+        _log.warning("step %r could not read its input: blobs missing or corrupt, they are made again", node.id)
+        producers = self._inputs.producers_of(node, blobs)
+        self._inputs.drop_blobs(blobs)
+        if not producers:
+            self._inputs.restore_constants(node)
+        return producers
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def _handle(self, event: messages.Event, now: float) -> None:
+        self._perform(self._state.handle(event, now), now)
+
+    def _perform(self, commands: Iterable[messages.Command], now: float) -> None:
+        for command in commands:
+            match command:
+                case messages.LookUpNode():
+                    self._look_up(command, now)
+                case messages.Submit():
+                    self._submit(command)
+                case messages.Changed():
+                    self._record_change(command, now)
+                case messages.CancelAttempt():
+                    attempt = AttemptId(self._started.run_id, command.node, command.number)
+                    self._targets[command.target].cancel(attempt)
+                case messages.Release():
+                    self._release(command.node, now)
+                case messages.Finish():
+                    self._finish(command, now)
+                case _:
+                    assert_never(command)
+
+    def _look_up(self, command: messages.LookUpNode, now: float) -> None:
+        node = self._graph.nodes[command.node]
+        known = self._facts.get(node.id)
+        if command.forget and known is not None:
+            self._journal.add(EntryForgotten(known.key), now)
+        try:
+            arguments = self._inputs.arguments(node)
+        except PipesError as error:
+            self._unresolvable(node, error, now)
+            return
+        inputs = {name: artifact.identity for name, artifact in arguments.items()}
+        key = action_key(node.step.code.digest, inputs)
+        self._facts[node.id] = NodeFacts(key=key, inputs=inputs, arguments=arguments)
+        if node.step.reuse == "never":
+            self._handle(messages.ToDo(node.id), now)
+        else:
+            self._lookups.append((node.id, LookUp(key, self._started.run_id, max_age_s=node.step.max_age_s)))
+
+    def _unresolvable(self, node: StepNode, error: PipesError, now: float) -> None:
+        producers: tuple[str, ...] = ()
+        kind = FailureKind.EXCEPTION
+        if isinstance(error, WorldError):
+            kind = FailureKind.INPUT
+            parents = node.parents() & self._inputs.outputs.keys()
+            producers = tuple(sorted(p for p in parents if not self._inputs.is_whole(self._inputs.outputs[p])))
+        failure = Failure(kind, f"the arguments of step {node.id!r} cannot be formed: {error}")
+        self._facts.setdefault(node.id, NodeFacts())
+        self._handle(messages.Unresolvable(node.id, failure, producers), now)
+
+    def _submit(self, command: messages.Submit) -> None:
+        node = self._graph.nodes[command.node]
+        assignment = self._assignment(node, command.number)
+        try:
+            self._targets[command.target].submit(assignment)
+        except TargetError as error:
+            moment = self._clock.now()
+            failure = Failure(FailureKind.WORLD, str(error), (type(error).__name__,))
+            self._inbox.put(AttemptFailed(assignment.attempt, failure, moment, moment))
+
+    def _assignment(self, node: StepNode, number: int) -> Assignment:
+        facts = self._facts[node.id]
+        code = node.step.code
+        tracks = self._tracks_mlflow.get(code.digest)
+        if tracks is None:
+            tracks = self._tracks_mlflow[code.digest] = reaches_mlflow(code)
+        return Assignment(
+            attempt=AttemptId(self._started.run_id, node.id, number),
+            pipeline=self._graph.name,
+            function=node.step.function,
+            arguments=facts.arguments,
+            cpus=node.options.cpus,
+            memory_bytes=node.options.memory_bytes,
+            timeout_s=node.options.timeout_s,
+            environ=self._environ,
+            step_run_id=self.step_run_ids[node.id],
+            idempotency_key=idempotency_key(self._started.run_id, node.id, facts.key),
+            random_seed=int(facts.key[:8], 16),
+            tracks_mlflow=tracks,
+            tags=node.options.tags,
+        )
+
+    def _record_change(self, command: messages.Changed, now: float) -> None:
+        node = command.node
+        is_step = node in self._graph.nodes
+        self._journal.changed(
+            node,
+            command.status,
+            command.reason,
+            now,
+            facts=self._facts.get(node),
+            output=self._inputs.outputs.get(node) if command.status.good else None,
+            target=self._target_of[node] if is_step and command.status is Status.RUNNING else None,
+            attempts=self._state.attempts(node) if is_step else None,
+        )
+
+    def _release(self, node: str, now: float) -> None:
+        facts = self._facts[node]
+        if facts.token:
+            self._journal.add(KeyReleased(facts.key, facts.token), now)
+            facts.token = 0
+
+    def _finish(self, command: messages.Finish, now: float) -> None:
+        self._status = command.status
+        output: Artifact | None = None
+        message = command.message
+        if command.status is Status.SUCCEEDED and self._graph.output is not None:
+            try:
+                output = self._inputs.artifact(self._graph.output)
+            except PipesError as error:
+                self._status, message = Status.FAILED, f"the pipeline's output cannot be formed: {error}"
+        self._journal.add(RunEnded(self._started.run_id, self._status, now, output, message), now)
+
+    # --- the ledger ---------------------------------------------------------------------------------------------
+
+    def _exchange_all(self, now: float) -> None:
+        """Ask the cache until no answer leads to a further question."""
+        while self._lookups:
+            asked, self._lookups = self._lookups, []
+            answers = self._journal.exchange([lookup for _, lookup in asked], now)
+            for (node, _), answer in zip(asked, answers, strict=True):
+                self._on_answer(node, answer, now)
+
+    def _on_answer(self, node: str, answer: CacheAnswer, now: float) -> None:
+        facts = self._facts[node]
+        match answer:
+            case Hit():
+                if not self._inputs.is_whole(answer.output):
+                    _log.warning("the stored output of step %r is incomplete; it is made again", node)
+                    self._perform([messages.LookUpNode(node, forget=True)], now)
+                    return
+                facts.reused_from = answer.step_run_id
+                self._inputs.outputs[node] = answer.output
+                self._handle(messages.Known(node), now)
+            case Claimed():
+                facts.token = answer.token
+                self._handle(messages.ToDo(node), now)
+            case Held():
+                self._handle(messages.HeldElsewhere(node), now)
+            case Miss():
+                raise InternalError(f"the ledger did not claim the key of {node!r} as asked")
+            case _:
+                assert_never(answer)
+
+
+def _target_name(node: StepNode, targets: Mapping[str, ComputeTarget], default: str) -> str:
+    name = node.options.target or default
+    if name not in targets:
+        known = ", ".join(sorted(targets))
+        raise ConfigurationError(
+            f"step {node.id!r} names the target {name!r}, which is not configured{suggest(name, targets)} "
+            f"(there are: {known})"
+        )
+    return name
+
+
+def random_id() -> str:
+    """Return 32 random hex digits, as MLflow's run ids are."""
+    return os.urandom(16).hex()
