@@ -18,6 +18,7 @@
     │   │   └── BlobCorruptError    the blob's bytes are not those of its digest
     │   ├── LedgerError         the ledger cannot be read or written
     │   ├── TargetError         a compute target cannot take or finish an attempt
+    │   ├── ServiceError        a web service does not start, answer or stop
     │   └── TrackingError       MLflow did not take what we have for it
     └── InternalError           our bug
 
@@ -113,6 +114,10 @@ class LedgerError(WorldError):
 
 class TargetError(WorldError):
     """A compute target cannot take or finish an attempt."""
+
+
+class ServiceError(WorldError):
+    """A web service does not start, answer or stop."""
 
 
 class TrackingError(WorldError):

@@ -1,0 +1,45 @@
+"""One at a time, between threads and processes of this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlflow_pipes.errors import WorldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_POLL_S = 0.02
+
+
+@contextmanager
+def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[None]:
+    """Hold the lock of *file* for the time of the block; the kernel frees it when the process dies.
+
+    The file itself stays: removing it would let two holders lock two different inodes.
+
+    Raises:
+        WorldError: another process held the lock for *timeout_s* seconds; *what* names the work in the message.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WorldError(
+                        f"{what}: another process has been at it for {timeout_s:g} s (it holds {file}); try again"
+                    ) from None
+                time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Models outside of runs: their identity as folders, and MLflow's model registry."""
