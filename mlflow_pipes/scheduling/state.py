@@ -10,13 +10,13 @@ A node moves along this table and no other way::
        └────────── an input was lost ───────────────────────────┤
                                                                 └──▶ failed
     anything not ended ──upstream failed──▶ skipped        anything not ended ──stop──▶ cancelled
-    succeeded, reused ──output was lost──▶ looking-up
+    succeeded, reused ──output was lost──▶ waiting
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from mlflow_pipes.errors import InternalError
@@ -97,6 +97,7 @@ class RunState:
         self._failures: dict[str, int] = {}
         self._recoveries: dict[str, int] = {}
         self._claimed: set[str] = set()
+        self._forget: set[str] = set()
         self._retries: list[tuple[float, str]] = []
         self._held: dict[str, tuple[float, float]] = {}
         self._deadline: float | None = None
@@ -232,8 +233,10 @@ class RunState:
 
     # --- moves --------------------------------------------------------------------------------------------------
 
-    def _look_up(self, node: str, forget: bool = False) -> list[Command]:
+    def _look_up(self, node: str) -> list[Command]:
         self.status[node] = Status.LOOKING_UP
+        forget = node in self._forget
+        self._forget.discard(node)
         return [LookUpNode(node, forget)]
 
     def _enqueue(self, node: str) -> list[Command]:
@@ -320,9 +323,14 @@ class RunState:
         return self._end(node, Status.FAILED, failure.message)
 
     def _may_recover(self, node: str, failure: Failure) -> bool:
-        return failure.kind is FailureKind.INPUT and self._recoveries.get(node, 0) < RECOVERIES_AT_MOST
+        parents_ended_badly = any(
+            self.status[parent] in ENDED and self.status[parent] not in GOOD
+            for parent in self.graph.nodes[node].parents()
+        )
+        few = self._recoveries.get(node, 0) < RECOVERIES_AT_MOST
+        return failure.kind is FailureKind.INPUT and few and not parents_ended_badly
 
-    def _recover(self, node: str, producers: Iterable[str]) -> list[Command]:
+    def _recover(self, node: str, producers: Sequence[str]) -> list[Command]:
         """Have lost inputs made again, then try *node* again; without producers they were constants, stored anew."""
         self._recoveries[node] = self._recoveries.get(node, 0) + 1
         commands: list[Command] = []
@@ -331,18 +339,20 @@ class RunState:
             commands.append(Release(node))
         self.status[node] = Status.WAITING
         commands.append(Changed(node, Status.WAITING, "an input was lost and is made again"))
-        missing = self._missing[node]
         for producer in producers:
-            missing.add(producer)
             status = self.status[producer]
             if status in GOOD:
                 self._open += 1
                 self._groups.step_reopened(producer, status)
-                commands += [
-                    *self._look_up(producer, forget=True),
-                    Changed(producer, Status.LOOKING_UP, "its output was lost"),
-                ]
-        return commands if missing else commands + self._look_up(node)
+                self._forget.add(producer)
+                self.status[producer] = Status.WAITING
+                commands.append(Changed(producer, Status.WAITING, "its output was lost"))
+        for again in [*producers, node]:
+            if self.status[again] is Status.WAITING:
+                parents = self.graph.nodes[again].parents()
+                self._missing[again] = {parent for parent in parents if self.status[parent] not in GOOD}
+                commands += [] if self._missing[again] else self._look_up(again)
+        return commands
 
     def _leave_room(self, node: str) -> None:
         self._rooms[self._target_of[node]].release(self.graph.nodes[node].options)
