@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Look, cells, clip, pad
 from mlflow_pipes.display.progress import SHOWN_MEMBERS, NameProgress, RunProgress, StepProgress, problem_of
-from mlflow_pipes.display.words import duration, short_id
+from mlflow_pipes.display.words import duration, short_id, ticking
 from mlflow_pipes.model.run import Status
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def header(progress: RunProgress, look: Look, now: float, tick: int = 0) -> Line
         (f"{sign} ", STATUS_STYLE[status]),
         (progress.pipeline or "run", "bold"),
         (f"  run {short_id(progress.run_id)}", "dim"),
-        (f"  {duration(progress.elapsed_s(now))}", "" if running else "dim"),
+        (f"  {(ticking if running else duration)(progress.elapsed_s(now))}", "" if running else "dim"),
     ]
     total = progress.total
     if total > 1:
@@ -128,7 +128,7 @@ def _single(step: StepProgress, look: Look, now: float, label: str, tick: int) -
     sign = look.spinner(tick) if status is Status.RUNNING else look.symbol(status)
     line: Line = [(f"  {sign} ", style), (label, "dim" if style == "dim" else ""), ("  ", "")]
     if status is Status.RUNNING:
-        line.append((duration(step.elapsed_s(now)), "cyan"))
+        line.append((ticking(step.elapsed_s(now)), "cyan"))
         if step.attempt > 1:
             line.append((f"  attempt {step.attempt}", "yellow"))
         if step.total > 0:
@@ -137,7 +137,8 @@ def _single(step: StepProgress, look: Look, now: float, label: str, tick: int) -
         if step.note:
             line.append((f"  {step.note}", "dim"))
     elif status is Status.SUCCEEDED:
-        line.append((duration(step.elapsed_s(now)), "dim"))
+        if step.started_at is not None:
+            line.append((duration(step.elapsed_s(now)), "dim"))
         if step.attempt > 1:
             line.append((f"  at attempt {step.attempt}", "yellow"))
     elif status is Status.FAILED:

@@ -94,8 +94,9 @@ class LiveObserver:
     def _finish(self) -> None:
         self.close()
         now = self._clock()
-        lines = step_lines(self.progress, self._look, now)
-        self._write([*lines, *([[]] if lines else []), *summary_lines(self.progress, self._look, now)])
+        steps = [self._look.cut(line) for line in step_lines(self.progress, self._look, now)]
+        # Steps are cut to the width, for the eye; the summary is not: paths and commands are there to be copied.
+        self._write([*steps, *([[]] if steps else []), *summary_lines(self.progress, self._look, now)])
 
     def _started(self) -> Live:
         if self._live is None:
@@ -126,7 +127,8 @@ class LiveObserver:
     def _write(self, lines: Sequence[Line]) -> None:
         # Nobody reads any more (the terminal is gone): the run is worth more than its lines.
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write("".join(self._look.text(line) + "\n" for line in lines))
+            uncut = replace(self._look, width=None)
+            self._stream.write("".join(uncut.text(line) + "\n" for line in lines))
             self._stream.flush()
 
 

@@ -83,12 +83,26 @@ class NameProgress:
         problem: why the first of them failed.
     """
 
-    __slots__ = ("children", "counts", "depth", "kind", "members", "name", "problem", "started_at", "total")
+    __slots__ = (
+        "attached",
+        "children",
+        "counts",
+        "depth",
+        "kind",
+        "members",
+        "name",
+        "parent",
+        "problem",
+        "started_at",
+        "total",
+    )
 
-    def __init__(self, name: str, kind: str, depth: int) -> None:
+    def __init__(self, name: str, kind: str, depth: int, parent: NameProgress | None) -> None:
         self.name = name
         self.kind = kind
         self.depth = depth
+        self.parent = parent
+        self.attached = False
         self.total = 0
         self.counts: dict[Status, int] = dict.fromkeys(Status, 0)
         self.members: list[StepProgress] = []
@@ -185,9 +199,10 @@ class RunProgress:
         key = (id(line), record.name)
         name = self.names.get(key)
         if name is None:
-            name = self.names[key] = NameProgress(record.name, record.kind, step.depth)
-            (self.top if line is None else line.children).append(name)
+            name = self.names[key] = NameProgress(record.name, record.kind, step.depth, line)
         step.line = name
+        if record.kind == "step":
+            self._attach(name)
         name.total += 1
         name.counts[Status.WAITING] += 1
         if len(name.members) < SHOWN_MEMBERS:
@@ -195,6 +210,13 @@ class RunProgress:
         if record.kind == "step":
             self.declared += 1
             self.counts[Status.WAITING] += 1
+
+    def _attach(self, line: NameProgress | None) -> None:
+        """Give a line its place. Sub-pipelines are declared before all steps; theirs is where their first step is."""
+        while line is not None and not line.attached:
+            line.attached = True
+            (self.top if line.parent is None else line.parent.children).append(line)
+            line = line.parent
 
     def _changed(self, record: StepChanged) -> StepProgress | None:
         step = self._by_id.get(record.step_run_id)

@@ -33,6 +33,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def ticking(seconds: float) -> str:
+    """Return a time that is still growing: tenths of seconds, so that it does not flicker.
+
+    >>> [ticking(s) for s in (0.04, 12.34, 75)]
+    ['0.0 s', '12.3 s', '1 min 15 s']
+    """
+    return f"{max(0.0, seconds):.1f} s" if seconds < 59.95 else duration(seconds)
+
+
 def number(value: float) -> str:
     """Return a metric's value in about five significant digits.
 
