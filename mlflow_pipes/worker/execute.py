@@ -1,0 +1,179 @@
+"""One attempt, on any compute target: find the function, load, call, store, tell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_pipes import content
+from mlflow_pipes.digests import digest_record
+from mlflow_pipes.errors import BlobCorruptError, BlobMissingError, DatastoreError, UnstorableOutputError
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure, FailureKind
+from mlflow_pipes.model.tracked import NOTHING_TRACKED
+from mlflow_pipes.worker import failures
+from mlflow_pipes.worker.context import RunContext, active, last_part
+from mlflow_pipes.worker.functions import FoundFunction, Functions
+from mlflow_pipes.worker.mlflow_calls import MlflowCalls
+from mlflow_pipes.worker.outputs import as_declared
+from mlflow_pipes.worker.sources import SourceChangedError
+from mlflow_pipes.worker.usage import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from mlflow_pipes.model.artifact import Artifact
+    from mlflow_pipes.model.attempt import Assignment, TargetEvent
+    from mlflow_pipes.ports import Datastore
+
+_functions = Functions()
+
+
+def scratch_folder(assignment: Assignment, scratch: Path) -> Path:
+    """Return the folder of one attempt below the target's scratch folder; whoever ends the attempt removes it."""
+    step_run_id = assignment.step_run_id or digest_record("pipes.scratch/1", tuple(assignment.attempt))[:32]
+    return scratch / f"{step_run_id}.{assignment.attempt.number}"
+
+
+def execute(
+    assignment: Assignment,
+    datastore: Datastore,
+    *,
+    checkout: Path,
+    scratch: Path,
+    workspace: str = "",
+    emit: Callable[[TargetEvent], None],
+) -> AttemptSucceeded | AttemptFailed:
+    """Do one attempt in this thread and return how it ended; raises nothing that the step's code raises.
+
+    Args:
+        assignment: what to do.
+        datastore: where inputs are read and the output is stored.
+        checkout: folder where input files and folders are laid out for reading.
+        scratch: folder in which attempts have their temporary folders.
+        workspace: the workspace's folder, for ``current_run()``.
+        emit: told of progress, from any thread of the step.
+    """
+    started_at = time.time()
+    meter = Meter()
+    folder = scratch_folder(assignment, scratch)
+    context = RunContext(assignment, folder=folder, emit=emit, datastore=datastore, workspace=workspace)
+    calls = MlflowCalls(assignment, folder)
+    logged = _Logged()
+    with _environment(assignment.environ), active(context):
+        ended = _attempt(assignment, datastore, checkout, calls, logged)
+    if calls.begun or context.has_scratch:
+        shutil.rmtree(folder, ignore_errors=True)
+    tracked = logged.tracked
+    if context.metrics:
+        tracked = replace(tracked, metrics=(*tracked.metrics, *context.metrics))
+    common: dict[str, Any] = {
+        "started_at": started_at,
+        "ended_at": time.time(),
+        "tracked": tracked,
+        "usage": meter.usage(),
+        "warnings": tuple(logged.warnings),
+    }
+    if isinstance(ended, Failure):
+        return AttemptFailed(assignment.attempt, ended, **common)
+    return AttemptSucceeded(assignment.attempt, ended, **common)
+
+
+class _Logged:
+    """What is known about an attempt besides how it ended."""
+
+    __slots__ = ("tracked", "warnings")
+
+    def __init__(self) -> None:
+        self.tracked = NOTHING_TRACKED
+        self.warnings: list[str] = []
+
+
+def _attempt(
+    assignment: Assignment, datastore: Datastore, checkout: Path, calls: MlflowCalls, logged: _Logged
+) -> Artifact | Failure:
+    name = last_part(assignment.attempt.node)
+    try:
+        found = _functions.find(assignment.function)
+    except SourceChangedError as error:
+        return Failure(FailureKind.SOURCE_CHANGED, str(error))
+    except BaseException as error:  # noqa: BLE001 - a user's module may raise anything, also SystemExit
+        return failures.of_exception(error)
+    arguments = _loaded(found, assignment.arguments, datastore, checkout)
+    if isinstance(arguments, Failure):
+        return arguments
+    try:
+        calls.begin()
+        value = found.call(arguments)
+    except BaseException as error:  # noqa: BLE001 - a step may raise anything, also SystemExit
+        return failures.of_exception(error)
+    finally:
+        arguments.clear()  # frees the inputs before the output is encoded
+        _keep_logged(calls, datastore, logged)
+    return _stored(value, found, datastore, name)
+
+
+def _stored(value: Any, found: FoundFunction, datastore: Datastore, name: str) -> Artifact | Failure:
+    try:
+        return content.store(as_declared(value, found.returns, name), datastore, name=f"output of {name}")
+    except UnstorableOutputError as error:
+        return replace(failures.of_exception(error, FailureKind.UNSTORABLE), message=str(error))
+    except DatastoreError as error:
+        return replace(failures.of_exception(error), message=str(error))
+    except BaseException as error:  # noqa: BLE001 - encoding runs code of the value's class
+        return failures.of_exception(error, FailureKind.UNSTORABLE)
+
+
+def _keep_logged(calls: MlflowCalls, datastore: Datastore, logged: _Logged) -> None:
+    try:
+        logged.tracked = calls.finish(datastore)
+    except Exception as error:  # noqa: BLE001 - what was logged must not fail work that is done
+        cause = failures.of_exception(error).message
+        logged.warnings.append(f"what this attempt logged through mlflow is lost: {cause}")
+
+
+def _loaded(
+    found: FoundFunction, artifacts: Mapping[str, Artifact], datastore: Datastore, checkout: Path
+) -> dict[str, Any] | Failure:
+    arguments = {}
+    for name, artifact in artifacts.items():
+        try:
+            arguments[name] = content.load(artifact, datastore, found.wanted.get(name, Any), checkout=checkout)
+        except (BlobMissingError, BlobCorruptError) as error:
+            blobs = _unusable(error, artifacts, datastore)
+            return Failure(FailureKind.INPUT, f"argument {name!r}: {error}", blobs=blobs)
+        except BaseException as error:  # noqa: BLE001 - decoding runs code of the value's class
+            failure = failures.of_exception(error)
+            return replace(failure, message=f"argument {name!r} cannot be loaded: {failure.message}")
+    return arguments
+
+
+def _unusable(error: DatastoreError, artifacts: Mapping[str, Artifact], datastore: Datastore) -> tuple[str, ...]:
+    """Return the hashes that the error names, and of all blobs that the arguments need and are not there."""
+    found = set(re.findall(r"\b[0-9a-f]{64}\b", f"{error} {error.args}"))
+    for artifact in artifacts.values():
+        try:
+            needed = content.blobs_of(artifact, datastore)
+            found.update(digest.hash for digest in needed - datastore.has(needed))
+        except DatastoreError as other:
+            found.update(re.findall(r"\b[0-9a-f]{64}\b", f"{other} {other.args}"))
+    return tuple(sorted(found))
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
