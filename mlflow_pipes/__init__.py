@@ -1,1 +1,71 @@
-"""Pipelines of plain Python functions: content-hashed, reused, recorded in MLflow."""
+"""Pipelines of plain Python functions: content-hashed, reused, recorded in MLflow.
+
+Public names are imported when first used, so that ``import mlflow_pipes`` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow_pipes.authoring import OutputRef, pipeline, step
+    from mlflow_pipes.content import SignedModel
+    from mlflow_pipes.errors import PipesError, RunFailed
+    from mlflow_pipes.model.step import RetryPolicy
+    from mlflow_pipes.worker.context import RunContext, current_run
+    from mlflow_pipes.workspace import Run, StepRun, Workspace
+    from mlflow_pipes.workspace.planning import explain, plan
+    from mlflow_pipes.workspace.running import run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "OutputRef": "authoring",
+    "PipesError": "errors",
+    "RetryPolicy": "model.step",
+    "Run": "workspace",
+    "RunContext": "worker.context",
+    "RunFailed": "errors",
+    "SignedModel": "content",
+    "StepRun": "workspace",
+    "Workspace": "workspace",
+    "current_run": "worker.context",
+    "explain": "workspace.planning",
+    "pipeline": "authoring",
+    "plan": "workspace.planning",
+    "run": "workspace.running",
+    "step": "authoring",
+}
+
+__all__ = [
+    "OutputRef",
+    "PipesError",
+    "RetryPolicy",
+    "Run",
+    "RunContext",
+    "RunFailed",
+    "SignedModel",
+    "StepRun",
+    "Workspace",
+    "__version__",
+    "current_run",
+    "explain",
+    "pipeline",
+    "plan",
+    "run",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

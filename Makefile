@@ -1,0 +1,58 @@
+# Everything a newcomer needs, on a machine with only Python 3.11+ and make.
+#
+#   make demo    the main job on real data: five tables to a served model
+#   make test    all tests
+#   make lint    style, types, layers
+#   make bench   figures, medians and ratios against raw Dask, into benchmarks/RESULTS.md
+#   make venv    .venv/ with everything that the others need
+#   make lock    resolve the newest development dependencies into requirements/dev.lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test unit lint bench venv lock format clean system
+
+venv: $(READY)
+
+$(READY): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlflow_pipes needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python examples/flight_delays.py
+
+# Browser tests need Chromium; where it cannot be installed they are skipped and say so.
+system:
+	@sh tests/install_system_packages.sh
+
+test: $(READY) system
+	$(BIN)/python -m pytest
+
+unit: $(READY)
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+	  --extra dask --extra demo --extra mlflow --extra pandas --extra polars --extra serving \
+	  pyproject.toml requirements/dev.in --output-file requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,102 @@
+"""The compute targets of a workspace: what the configuration names, plus ``local`` and ``inline``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.model.attempt import TargetEvent
+from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.ports import ComputeTarget, Datastore
+
+ENTRY_POINTS = "mlflow_pipes.compute_targets"
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {"local": {"type": "local"}, "inline": {"type": "inline"}}
+
+
+def _class_of(kind: str, target: str) -> Callable[..., ComputeTarget]:
+    """Return what makes targets of a type.
+
+    Raises:
+        ConfigurationError: nobody offers the type.
+    """
+    if kind == "local":
+        from mlflow_pipes.targets.local import LocalTarget
+
+        return LocalTarget
+    if kind == "inline":
+        from mlflow_pipes.targets.inline import InlineTarget
+
+        return InlineTarget
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if kind not in offered:
+        known = ["local", "inline", *sorted(offered)]
+        raise ConfigurationError(
+            f"target {target!r} is of type {kind!r}, which is not known{suggest(kind, known)} "
+            f"(there are: {', '.join(known)})"
+        )
+    found: Callable[..., ComputeTarget] = offered[kind].load()
+    return found
+
+
+def make_targets(
+    graph: Graph,
+    *,
+    default: str,
+    configured: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    datastore: Datastore,
+) -> dict[str, ComputeTarget]:
+    """Return the targets that a graph's steps name, not started.
+
+    Args:
+        graph: what will run.
+        default: target of steps that name none.
+        configured: ``[targets.NAME]`` tables of the configuration.
+        folder: of the workspace.
+        datastore: that the workers use.
+
+    Raises:
+        ConfigurationError: a step names a target that is not there, or a target's options are wrong.
+    """
+    tables = {**DEFAULTS, **configured}
+    named = {node.options.target or default for node in graph.nodes.values()}
+    targets = {}
+    for name in sorted(named):
+        if name not in tables:
+            users = sorted(node.id for node in graph.nodes.values() if (node.options.target or default) == name)
+            raise ConfigurationError(
+                f"step {users[0]!r} runs on target {name!r}, which is not configured{suggest(name, tables)} "
+                f"(there are: {', '.join(sorted(tables))}); add [targets.{name}] to pipes.toml"
+            )
+        options = {key: value for key, value in tables[name].items() if key != "type"}
+        make = _class_of(str(tables[name].get("type", name)), name)
+        try:
+            targets[name] = make(
+                name,
+                datastore,
+                checkout=folder / "checkout",
+                scratch=folder / "scratch",
+                workspace=str(folder),
+                **options,
+            )
+        except TypeError as error:
+            raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
+    return targets
+
+
+@contextmanager
+def started(targets: Iterable[ComputeTarget], report: Callable[[TargetEvent], None]) -> Iterator[None]:
+    """Start targets, and close all that were started at the end, whatever happens."""
+    open_targets: list[ComputeTarget] = []
+    try:
+        for target in targets:
+            open_targets.append(target)
+            target.start(report)
+        yield
+    finally:
+        for target in reversed(open_targets):
+            target.close()
