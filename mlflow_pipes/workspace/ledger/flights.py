@@ -1,0 +1,150 @@
+"""Single flight: who may compute a key, as pure decisions over the entries and claims that a transaction has read.
+
+Laws (a stateful test holds them): a key has at most one claim; tokens grow; the result of an owner that was fenced
+out never replaces an entry that others may already use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from mlflow_pipes.model.artifact import from_json, to_json
+from mlflow_pipes.model.run import (
+    CacheAnswer,
+    Claimed,
+    EntryForgotten,
+    Held,
+    Hit,
+    KeyReleased,
+    LookUp,
+    Miss,
+    OutputCached,
+)
+
+# A claim not renewed for so long is dead. Heartbeats come every few seconds.
+LEASE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Run *run_id* computes *key*, until *expires_at* unless it renews."""
+
+    key: str
+    run_id: str
+    token: int
+    host: str
+    process: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the step cache knows of a key; *output* is JSON text, parsed only for a hit."""
+
+    key: str
+    output: str
+    step_run_id: str
+    made_at: float
+    duration_s: float
+    reuse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestrator:
+    """Where a run's engine is."""
+
+    host: str
+    process: str
+
+
+@dataclass(slots=True)
+class Flights:
+    """Entries and claims of the keys of one exchange, and what became of them.
+
+    Attributes:
+        entries, claims: as stored, by key; changed in place by the methods.
+        next_token: the next fencing token to give.
+        orchestrator: where a run's engine is, by run id.
+        gone: whether the process that holds a claim is known to be dead.
+    """
+
+    entries: dict[str, Entry]
+    claims: dict[str, Claim]
+    now: float
+    next_token: int
+    orchestrator: Callable[[str], Orchestrator]
+    gone: Callable[[Claim], bool]
+    written_entries: dict[str, OutputCached] = field(default_factory=dict)
+    dropped_entries: set[str] = field(default_factory=set)
+    written_claims: dict[str, Claim] = field(default_factory=dict)
+    dropped_claims: set[str] = field(default_factory=set)
+
+    def apply(self, record: OutputCached | KeyReleased | EntryForgotten) -> None:
+        """Take in what the engine did with a key."""
+        match record:
+            case OutputCached():
+                self._cached(record)
+            case KeyReleased(key, token):
+                self._end_claim(key, token)
+            case EntryForgotten(key):
+                if self.entries.pop(key, None) is not None:
+                    self.written_entries.pop(key, None)
+                    self.dropped_entries.add(key)
+
+    def _cached(self, record: OutputCached) -> None:
+        key = record.key
+        entry = self.entries.get(key)
+        owner = self._end_claim(key, record.token)
+        # A late result must not replace what others already use; where nobody has one it is as good as any.
+        if owner or entry is None or not entry.reuse:
+            output = to_json(record.output)
+            self.entries[key] = Entry(
+                key, output, record.step_run_id, record.made_at, record.duration_s, reuse=record.reuse
+            )
+            self.written_entries[key] = record
+            self.dropped_entries.discard(key)
+
+    def _end_claim(self, key: str, token: int) -> bool:
+        claim = self.claims.get(key)
+        if claim is None or claim.token != token:
+            return False
+        del self.claims[key]
+        self.written_claims.pop(key, None)
+        self.dropped_claims.add(key)
+        return True
+
+    def answer(self, question: LookUp) -> CacheAnswer:
+        """Answer one look-up, claiming its key where it asks to."""
+        key = question.key
+        entry = self.entries.get(key)
+        if entry is not None and _usable(entry, question, self.now):
+            return Hit(key, from_json(entry.output), entry.step_run_id, entry.made_at, entry.duration_s)
+        if not question.claim:
+            return Miss(key)
+        claim = self.claims.get(key)
+        if claim is not None and claim.run_id != question.run_id and not self.dead(claim):
+            return Held(key, claim.run_id, claim.host, claim.process)
+        if claim is None or claim.run_id != question.run_id:
+            claim = self._claim(key, question.run_id)
+        return Claimed(key, claim.token)
+
+    def dead(self, claim: Claim) -> bool:
+        """Whether a claim's owner has given no sign of life for a lease, or is known to be gone."""
+        return claim.expires_at <= self.now or self.gone(claim)
+
+    def _claim(self, key: str, run_id: str) -> Claim:
+        owner = self.orchestrator(run_id)
+        claim = Claim(key, run_id, self.next_token, owner.host, owner.process, self.now + LEASE_S)
+        self.next_token += 1
+        self.claims[key] = self.written_claims[key] = claim
+        self.dropped_claims.discard(key)
+        return claim
+
+    def answers(self, questions: Iterable[LookUp]) -> list[CacheAnswer]:
+        """Answer look-ups in order."""
+        return [self.answer(question) for question in questions]
+
+
+def _usable(entry: Entry, question: LookUp, now: float) -> bool:
+    return entry.reuse and (question.max_age_s is None or now - entry.made_at <= question.max_age_s)

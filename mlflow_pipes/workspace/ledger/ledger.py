@@ -1,0 +1,336 @@
+"""The ledger on a SQL database: the engine's exchange, heartbeats, claims."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import select, update
+
+from mlflow_pipes.model.artifact import to_json
+from mlflow_pipes.model.publication import Publication, Receipt
+from mlflow_pipes.model.run import (
+    AttemptEnded,
+    CacheAnswer,
+    Claimed,
+    CodeSeen,
+    EntryForgotten,
+    Heartbeat,
+    Hit,
+    KeyReleased,
+    LookUp,
+    OutputCached,
+    Record,
+    RunEnded,
+    RunStarted,
+    Status,
+    StepChanged,
+    StepDeclared,
+    StepTracked,
+)
+from mlflow_pipes.workspace.ledger import rows, tables
+from mlflow_pipes.workspace.ledger.connection import Cursor, Database, Prepared, sqlite_url
+from mlflow_pipes.workspace.ledger.flights import LEASE_S, Claim, Entry, Flights, Orchestrator
+from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
+from mlflow_pipes.workspace.ledger.schema import make_ready
+from mlflow_pipes.workspace.ledger.statements import KEYS_AT_ONCE, Statements
+from mlflow_pipes.workspace.process import is_alive, this_host, this_process
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+# Shorter steps are not worth a row: every step of unknown duration is taken to be quick.
+_WORTH_ESTIMATING_S = 0.010
+# How long an answer about another process's life is believed, in seconds.
+_LIFE_BELIEVED_S = 0.5
+
+_R = TypeVar("_R")
+
+
+class SqlLedger:
+    """The truth about runs, and the step cache: implements ``ports.Ledger`` and ``ports.Outbox``.
+
+    Safe for several processes (the database serialises writers) and several threads (one at a time).
+
+    Attributes:
+        database: for the queries of ``workspace.runs``, ``workspace.gc`` and ``workspace.explain``.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._statements = Statements(database.dialect)
+        self._outbox = SqlOutbox(database)
+        self._orchestrators: dict[str, Orchestrator] = {}
+        self._held: defaultdict[str, set[int]] = defaultdict(set)
+        self._is_alive = _believed(is_alive)
+
+    @classmethod
+    def open(cls, place: Path | str | URL) -> SqlLedger:
+        """Open the ledger in a SQLite file, made when it is not there; ``:memory:`` for one that is gone with it.
+
+        Raises:
+            LedgerError: the file cannot be opened or written, or was made by a newer version of this package.
+        """
+        if isinstance(place, (str, Path)):
+            in_memory = str(place) == ":memory:"
+            lock_file = None if in_memory else Path(f"{place}.lock")
+            database = Database(sqlite_url(place), str(place))
+        else:
+            lock_file = None
+            database = Database(place, place.render_as_string(hide_password=True))
+        try:
+            make_ready(database, lock_file)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close the database; idempotent."""
+        self.database.close()
+
+    # The engine's side: ports.Ledger
+
+    def exchange(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        """In one transaction write *records* in order, then answer *lookups* in order (claiming where asked).
+
+        Without records, and when nothing must be claimed, the database is only read.
+        """
+        if records:
+            return self._write(records, lookups, now)
+        if not lookups:
+            return []
+        with self.database.read() as cursor:
+            flights = self._load(cursor, [question.key for question in lookups], now, 0)
+        answers = flights.answers(lookups)
+        if not flights.written_claims:
+            return answers
+        # A claim made on what was read outside a transaction does not count: ask again, inside. Hits stay true.
+        open_ = [number for number, answer in enumerate(answers) if not isinstance(answer, Hit)]
+        again = self._write((), [lookups[number] for number in open_], now)
+        for number, answer in zip(open_, again, strict=True):
+            answers[number] = answer
+        return answers
+
+    def _write(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        by_type: defaultdict[type, list[Any]] = defaultdict(list)
+        keyed: list[OutputCached | KeyReleased | EntryForgotten] = []
+        for record in records:
+            if isinstance(record, (OutputCached, KeyReleased, EntryForgotten)):
+                keyed.append(record)
+            else:
+                by_type[type(record)].append(record)
+        with self.database.write() as cursor:
+            cursor.execute(self._statements.next_revision.sql)
+            revision, token = cursor.fetchone()
+            if by_type:
+                self._write_history(cursor, by_type, revision)
+            answers: list[CacheAnswer] = []
+            if keyed or lookups:
+                keys = [item.key for item in chain(keyed, lookups)]
+                flights = self._load(cursor, keys, now, token + 1)
+                for item in keyed:
+                    flights.apply(item)
+                answers = flights.answers(lookups)
+                self._write_flights(cursor, flights, token)
+        self._remember(by_type, keyed, lookups, answers)
+        return answers
+
+    def _write_history(self, cursor: Cursor, by_type: Mapping[type, list[Any]], revision: int) -> None:
+        """Write by type, in an order in which every row finds the row that it belongs to."""
+        do = self._statements
+        started: list[RunStarted] = by_type[RunStarted]
+        _many(cursor, do.insert_run, [rows.run_row(record, revision) for record in started])
+        seen: list[CodeSeen] = by_type[CodeSeen]
+        _many(cursor, do.put_code, [(record.code.digest, rows.leaves_text(record.code)) for record in seen])
+        declared: list[StepDeclared] = by_type[StepDeclared]
+        _many(cursor, do.insert_step, [rows.step_row(record) for record in declared])
+        changed: list[StepChanged] = by_type[StepChanged]
+        _many(cursor, do.change_step, rows.change_rows(changed, revision))
+        ended: list[AttemptEnded] = by_type[AttemptEnded]
+        _many(cursor, do.put_attempt, [rows.attempt_row(record) for record in ended])
+        tracked: list[StepTracked] = by_type[StepTracked]
+        if tracked:
+            _many(cursor, do.drop_metrics, [(record.step_run_id,) for record in tracked])
+            _many(cursor, do.insert_metric, [row for record in tracked for row in rows.metric_rows(record)])
+            _many(cursor, do.put_tracked, [rows.tracked_row(record) for record in tracked])
+            _many(cursor, do.touch_step, [(revision, record.step_run_id) for record in tracked])
+        over: list[RunEnded] = by_type[RunEnded]
+        for record in over:
+            output = None if record.output is None else to_json(record.output)
+            row = (record.status.value, record.ended_at, output, record.message, revision, record.run_id)
+            cursor.execute(do.end_run.sql, row)
+            cursor.execute(do.drop_claims_of_run.sql, (record.run_id,))
+
+    def _load(self, cursor: Cursor, keys: Sequence[str], now: float, next_token: int) -> Flights:
+        distinct = list(dict.fromkeys(keys))
+        entries = {row[0]: Entry(*row) for row in _keyed(cursor, self._statements.entries, distinct)}
+        claims = {row[0]: Claim(*row) for row in _keyed(cursor, self._statements.claims, distinct)}
+        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone)
+
+    def _write_flights(self, cursor: Cursor, flights: Flights, token: int) -> None:
+        do = self._statements
+        _many(cursor, do.drop_entry, [(key,) for key in flights.dropped_entries])
+        written = flights.written_entries
+        if written:
+            _many(
+                cursor,
+                do.put_entry,
+                [rows.entry_row(record, flights.entries[key].output) for key, record in written.items()],
+            )
+            slow = [record for record in written.values() if record.duration_s >= _WORTH_ESTIMATING_S]
+            _many(cursor, do.put_duration, [(one.pipeline, one.node, one.duration_s, one.made_at) for one in slow])
+        _many(cursor, do.drop_claim, [(key,) for key in flights.dropped_claims])
+        _many(cursor, do.put_claim, [rows.claim_row(claim) for claim in flights.written_claims.values()])
+        if flights.next_token != token + 1:
+            cursor.execute(do.give_tokens.sql, (flights.next_token - 1,))
+
+    def _remember(
+        self,
+        by_type: Mapping[type, list[Any]],
+        keyed: Iterable[OutputCached | KeyReleased | EntryForgotten],
+        lookups: Sequence[LookUp],
+        answers: Sequence[CacheAnswer],
+    ) -> None:
+        """After the commit: which tokens this process's runs hold, to tell them when one is lost."""
+        for started in by_type[RunStarted]:
+            self._orchestrators[started.run_id] = Orchestrator(started.host, started.process)
+        if self._held:
+            for item in keyed:
+                if not isinstance(item, EntryForgotten) and item.token:
+                    for tokens in self._held.values():
+                        tokens.discard(item.token)
+        for question, answer in zip(lookups, answers, strict=True):
+            if isinstance(answer, Claimed):
+                self._held[question.run_id].add(answer.token)
+        for over in by_type[RunEnded]:
+            self._held.pop(over.run_id, None)
+            self._orchestrators.pop(over.run_id, None)
+
+    def heartbeat(self, run_id: str, now: float) -> Heartbeat:
+        """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
+        with self.database.write() as cursor:
+            cursor.execute(self._statements.alive.sql, (now, run_id))
+            found = cursor.fetchall()
+            cursor.execute(self._statements.renew_claims.sql, (now + LEASE_S, run_id))
+            current = {row[0] for row in cursor.fetchall()}
+        lost = self._held[run_id] - current
+        self._held[run_id] -= lost
+        # A run that is no longer open was declared interrupted by another process: it must not go on.
+        cancel = bool(found[0][0]) if found else True
+        return Heartbeat(cancel_requested=cancel, lost_tokens=sorted(lost))
+
+    def estimates(self, pipeline: str) -> Mapping[str, float]:
+        """Return the last known duration in seconds of the pipeline's nodes, by node id (10 ms and more)."""
+        durations = tables.durations.c
+        query = select(durations.node, durations.duration_s).where(durations.pipeline == pipeline)
+        return dict(self.database.rows(query))
+
+    # Others' side
+
+    def request_cancel(self, run_id: str) -> bool:
+        """Ask the run's orchestrator to cancel it at its next heartbeat; False when the run is over."""
+        open_run = (tables.runs.c.run_id == run_id) & tables.runs.c.ended_at.is_(None)
+        return self.database.change(update(tables.runs).where(open_run).values(cancel_requested=True)) == 1
+
+    def interrupt_dead_runs(self, now: float, silent_s: float = 60.0) -> list[str]:
+        """Mark runs whose orchestrator died as interrupted, with their unfinished steps; free their claims.
+
+        Dead is one whose process is gone on this host, or that on another host was silent for *silent_s*.
+        Returns their ids. Costs one indexed query when no run is open.
+        """
+        runs = tables.runs.c
+        query = select(runs.run_id, runs.host, runs.process, runs.heartbeat_at).where(runs.ended_at.is_(None))
+        dead = [
+            row.run_id
+            for row in self.database.rows(query)
+            if self._run_is_dead(row.host, row.process, now - row.heartbeat_at > silent_s)
+        ]
+        return [run_id for run_id in dead if self._interrupt(run_id, now)]
+
+    def _run_is_dead(self, host: str, process: str, silent: bool) -> bool:
+        if host == this_host() and process:
+            return not self._is_alive(process)
+        return silent
+
+    def _interrupt(self, run_id: str, now: float) -> bool:
+        do = self._statements
+        message = "its orchestrator process died; run the pipeline again: finished steps are reused"
+        with self.database.write() as cursor:
+            cursor.execute(do.next_revision.sql)
+            revision, _ = cursor.fetchone()
+            open_run = (tables.runs.c.run_id == run_id) & tables.runs.c.ended_at.is_(None)
+            last_sign = select(tables.runs.c.heartbeat_at).where(tables.runs.c.run_id == run_id)
+            ended_at = min(now, float(self.database.rows(last_sign)[0][0]))
+            marked = self.database.change(
+                update(tables.runs)
+                .where(open_run)
+                .values(status=Status.INTERRUPTED.value, ended_at=ended_at, message=message, revision=revision)
+            )
+            if marked:
+                steps = tables.step_runs.c
+                unfinished = [status.value for status in Status if not status.ended]
+                self.database.change(
+                    update(tables.step_runs)
+                    .where(steps.run_id == run_id, steps.status.in_(unfinished))
+                    .values(status=Status.INTERRUPTED.value, ended_at=ended_at, revision=revision)
+                )
+                cursor.execute(do.drop_claims_of_run.sql, (run_id,))
+        return bool(marked)
+
+    # The publisher's side: ports.Outbox
+
+    def pending(self, destination: str, limit: int) -> list[Publication]:
+        """Return up to *limit* runs whose newest revision was not delivered to *destination*, parents first."""
+        return self._outbox.pending(destination, limit)
+
+    def delivered(self, destination: str, receipts: Sequence[Receipt]) -> None:
+        """Remember that these revisions were delivered, and under which MLflow run ids."""
+        self._outbox.delivered(destination, receipts)
+
+    # What Flights needs to know of the world
+
+    def _orchestrator(self, run_id: str) -> Orchestrator:
+        known = self._orchestrators.get(run_id)
+        if known is None:
+            runs = tables.runs.c
+            found = self.database.rows(select(runs.host, runs.process).where(runs.run_id == run_id))
+            known = Orchestrator(*found[0]) if found else Orchestrator(this_host(), this_process())
+            self._orchestrators[run_id] = known
+        return known
+
+    def _gone(self, claim: Claim) -> bool:
+        return claim.host == this_host() and not self._is_alive(claim.process)
+
+
+def _many(cursor: Cursor, statement: Prepared, parameters: Sequence[tuple[Any, ...]]) -> None:
+    if len(parameters) == 1:
+        cursor.execute(statement.sql, parameters[0])
+    elif parameters:
+        cursor.executemany(statement.sql, parameters)
+
+
+def _keyed(cursor: Cursor, statement: Callable[[int], Prepared], keys: list[str]) -> list[Any]:
+    """Return the rows of these keys. Counts are rounded up to powers of two, so that few statements are compiled."""
+    found: list[Any] = []
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        count = 1 << (len(some) - 1).bit_length()
+        cursor.execute(statement(count).sql, some + some[-1:] * (count - len(some)))
+        found += cursor.fetchall()
+    return found
+
+
+def _believed(question: Callable[[str], _R]) -> Callable[[str], _R]:
+    """Return *question* with its answers remembered for half a second: a thousand claims may name one process."""
+
+    @functools.lru_cache(maxsize=256)
+    def remembered(subject: str, _period: int) -> _R:
+        return question(subject)
+
+    return lambda subject: remembered(subject, int(time.monotonic() / _LIFE_BELIEVED_S))

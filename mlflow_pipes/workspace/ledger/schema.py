@@ -1,0 +1,87 @@
+"""Making the ledger's tables and bringing older ones up to date; safe when several processes do it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import insert, inspect, select
+
+from mlflow_pipes.errors import LedgerError
+from mlflow_pipes.workspace.ledger.connection import Database
+from mlflow_pipes.workspace.ledger.tables import SCHEMA_VERSION, counters, metadata, schema_version
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def make_ready(database: Database, lock_file: Path | None) -> None:
+    """Make the tables where there are none, or migrate them to this package's version.
+
+    *lock_file* keeps other processes out meanwhile (None for a database of this process alone). A ledger that is up
+    to date costs one query.
+
+    Raises:
+        LedgerError: the ledger was made by a newer version of this package.
+    """
+    if stored_version(database) == SCHEMA_VERSION:
+        return
+    with _alone(lock_file), database.write():
+        version = stored_version(database)
+        if version == SCHEMA_VERSION:
+            return
+        if version is None:
+            _make(database)
+        else:
+            _check_known(version, database.place)
+            _migrate(database)
+
+
+def stored_version(database: Database) -> str | None:
+    """Return the ledger's schema version; None for an empty database."""
+    if not inspect(database.core()).has_table(schema_version.name):
+        return None
+    rows = database.rows(select(schema_version.c.version_num))
+    return str(rows[0][0]) if rows else None
+
+
+def _make(database: Database) -> None:
+    connection = database.core()
+    metadata.create_all(connection, checkfirst=True)
+    schema_version.create(connection, checkfirst=True)
+    database.change(insert(schema_version).values(version_num=SCHEMA_VERSION))
+    database.change(insert(counters).values(id=1, revision=0, token=0))
+
+
+def _check_known(version: str, place: str) -> None:
+    if version > SCHEMA_VERSION:  # ids are numbers of fixed width
+        raise LedgerError(
+            f"the ledger {place} was written by a newer mlflow_pipes (its schema is {version}, this version knows "
+            f"{SCHEMA_VERSION}): upgrade mlflow_pipes, or use another workspace"
+        )
+
+
+def _migrate(database: Database) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = database.core()
+    command.upgrade(config, "head")
+
+
+@contextmanager
+def _alone(lock_file: Path | None) -> Iterator[None]:
+    if lock_file is None:
+        yield
+        return
+    import fcntl
+
+    try:
+        stream = lock_file.open("a")
+    except OSError as error:
+        raise LedgerError(f"cannot write in {lock_file.parent}: {error.strerror or error}") from error
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,139 @@
+"""The hot path's statements: written in SQLAlchemy Core, compiled once for the ledger's dialect."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Dialect, Table, bindparam, delete, func, literal_column, select, update
+
+from mlflow_pipes.workspace.ledger import tables
+from mlflow_pipes.workspace.ledger.connection import Prepared, insert_into, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Columns of a declared step; the rest is NULL until something happens.
+_DECLARED = ("step_run_id", "run_id", "node", "name", "kind", "parent_id", "parameters", "tags", "parents", "position",
+             "status")  # fmt: skip
+
+# Columns that a StepChanged sets: always, and only when it carries a value. The step_run_id comes last.
+_SET = ("status", "started_at", "ended_at", "key", "code", "inputs", "output", "reused_from", "reason", "target",
+        "worker", "attempts", "revision")  # fmt: skip
+_ALWAYS_SET = frozenset({"status", "ended_at"})
+
+# Keys of one look-up query; larger batches are cut. Well below the parameter limits of both dialects.
+KEYS_AT_ONCE = 512
+
+
+class Statements:
+    """Every statement of ``exchange`` and ``heartbeat``."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        one: ColumnElement[int] = literal_column("1")
+        counters = tables.counters
+        self.next_revision = self._prepare(
+            update(counters)
+            .where(counters.c.id == one)
+            .ordered_values((counters.c.revision, counters.c.revision + one))
+            .returning(counters.c.revision, counters.c.token),
+        )
+        self.give_tokens = self._prepare(
+            update(counters).where(counters.c.id == one).values(token=bindparam("last")), "last"
+        )
+        self.insert_run = self._insert(tables.runs)
+        self.end_run = self._prepare(
+            update(tables.runs)
+            .where(tables.runs.c.run_id == bindparam("id"))
+            .ordered_values(*((tables.runs.c[name], bindparam(name)) for name in _END)),
+            *_END,
+            "id",
+        )
+        self.insert_step = self._insert(tables.step_runs, _DECLARED)
+        self.change_step = self._prepare(_change_step(), *(f"new_{name}" for name in _SET), "id")
+        self.touch_step = self._prepare(
+            update(tables.step_runs)
+            .where(tables.step_runs.c.step_run_id == bindparam("id"))
+            .values(revision=bindparam("now")),
+            "now",
+            "id",
+        )
+        self.put_attempt = self._upsert(tables.attempts)
+        self.drop_metrics = self._prepare(
+            delete(tables.metrics).where(tables.metrics.c.step_run_id == bindparam("id")), "id"
+        )
+        self.insert_metric = self._insert(tables.metrics)
+        self.put_tracked = self._upsert(tables.tracked)
+        self.put_code = self._prepare(
+            insert_into(tables.code_fingerprints, dialect).on_conflict_do_nothing(), "digest", "leaves"
+        )
+        self.put_entry = self._upsert(tables.cache_entries)
+        self.drop_entry = self._prepare(
+            delete(tables.cache_entries).where(tables.cache_entries.c.key == bindparam("k")), "k"
+        )
+        self.put_claim = self._upsert(tables.claims)
+        self.drop_claim = self._prepare(delete(tables.claims).where(tables.claims.c.key == bindparam("k")), "k")
+        self.drop_claims_of_run = self._prepare(
+            delete(tables.claims).where(tables.claims.c.run_id == bindparam("id")), "id"
+        )
+        self.put_duration = self._upsert(tables.durations)
+        self.entries = functools.cache(self._entries)
+        self.claims = functools.cache(self._claims)
+        self.alive = self._prepare(
+            update(tables.runs)
+            .where(tables.runs.c.run_id == bindparam("id"), tables.runs.c.ended_at.is_(None))
+            .values(heartbeat_at=bindparam("now"))
+            .returning(tables.runs.c.cancel_requested),
+            "now",
+            "id",
+        )
+        self.renew_claims = self._prepare(
+            update(tables.claims)
+            .where(tables.claims.c.run_id == bindparam("id"))
+            .values(expires_at=bindparam("until"))
+            .returning(tables.claims.c.token),
+            "until",
+            "id",
+        )
+
+    def _prepare(self, statement: Any, *names: str) -> Prepared:
+        return prepare(statement, self._dialect, names)
+
+    def _insert(self, table: Table, columns: Sequence[str] | None = None) -> Prepared:
+        names = columns or tuple(table.c.keys())
+        statement = insert_into(table, self._dialect).values({name: bindparam(name) for name in names})
+        return self._prepare(statement, *names)
+
+    def _upsert(self, table: Table) -> Prepared:
+        names = tuple(table.c.keys())
+        key = [column.name for column in table.primary_key]
+        statement = insert_into(table, self._dialect).values({name: bindparam(name) for name in names})
+        replaced = {name: statement.excluded[name] for name in names if name not in key}
+        return self._prepare(statement.on_conflict_do_update(index_elements=key, set_=replaced), *names)
+
+    def _entries(self, count: int) -> Prepared:
+        entries = tables.cache_entries.c
+        columns = (entries.key, entries.output, entries.step_run_id, entries.made_at, entries.duration_s, entries.reuse)
+        return self._keyed(select(*columns), entries.key, count)
+
+    def _claims(self, count: int) -> Prepared:
+        claims = tables.claims.c
+        columns = (claims.key, claims.run_id, claims.token, claims.host, claims.process, claims.expires_at)
+        return self._keyed(select(*columns), claims.key, count)
+
+    def _keyed(self, query: Any, key: Any, count: int) -> Prepared:
+        names = [f"k{number}" for number in range(count)]
+        return self._prepare(query.where(key.in_([bindparam(name) for name in names])), *names)
+
+
+_END = ("status", "ended_at", "output", "message", "revision")
+
+
+def _change_step() -> Any:
+    steps = tables.step_runs.c
+    values = []
+    for name in _SET:
+        new = bindparam(f"new_{name}", type_=steps[name].type)
+        values.append((steps[name], new if name in _ALWAYS_SET else func.coalesce(new, steps[name])))
+    return update(tables.step_runs).where(steps.step_run_id == bindparam("id")).ordered_values(*values)

@@ -1,0 +1,128 @@
+"""A run's log: one JSON object a line in ``logs/<run_id>.jsonl``, appended to by the engine, followed by readers."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from mlflow_pipes.model.attempt import AttemptId, LogLine
+
+_POLL_S = 0.1
+
+
+class RunLogWriter:
+    """Appends the lines of one run; buffered until :meth:`flush`, which the engine calls once a turn of its loop.
+
+    A flush is one ``write`` to a file opened for appending: lines of several writers never mix, and a killed process
+    leaves at most one line cut short, which readers skip.
+    """
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = log_file(folder, run_id)
+        self._lines: list[str] = []
+        self._descriptor: int | None = None
+
+    def append(self, line: LogLine) -> None:
+        """Take a line; nothing is written yet."""
+        attempt = line.attempt
+        self._lines.append(
+            json.dumps([line.at, attempt.node, attempt.number, line.stream, line.text], separators=(",", ":"))
+        )
+
+    def flush(self) -> None:
+        """Write what was taken since the last flush. The file is made with the first line."""
+        if not self._lines:
+            return
+        piece = ("\n".join(self._lines) + "\n").encode()
+        self._lines.clear()
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o644)
+        while piece:
+            piece = piece[os.write(self._descriptor, piece) :]
+
+    def close(self) -> None:
+        """Flush and close; idempotent."""
+        self.flush()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RunLogWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which lines a reader wants: of one node (or a step by name, whatever its arguments), of some streams."""
+
+    node: str | None = None
+    streams: frozenset[str] = frozenset()
+
+    def takes(self, line: LogLine) -> bool:
+        """Whether the line is wanted."""
+        node = line.attempt.node
+        if self.node is not None and node != self.node and node.partition("[")[0] != self.node:
+            return False
+        return not self.streams or line.stream in self.streams
+
+
+def log_file(folder: Path, run_id: str) -> Path:
+    """Return where a run's log is."""
+    return folder / f"{run_id}.jsonl"
+
+
+def read_log(folder: Path, run_id: str, wanted: LogFilter | None = None) -> Iterator[LogLine]:
+    """Yield the lines written so far, in the order written; none when the run wrote nothing."""
+    return follow_log(folder, run_id, lambda: True, wanted)
+
+
+def follow_log(
+    folder: Path, run_id: str, ended: Callable[[], bool], wanted: LogFilter | None = None
+) -> Iterator[LogLine]:
+    """Yield lines as they are written, until *ended* says that the run is over and all was read.
+
+    *ended* is asked about ten times a second, only when there is nothing to read.
+    """
+    wanted = wanted or LogFilter()
+    path = log_file(folder, run_id)
+    offset, rest = 0, b""
+    while True:
+        over = ended()  # asked before reading: what was written before the end is still read
+        piece = _read_from(path, offset)
+        offset += len(piece)
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(wanted.takes, _parsed(run_id, lines))
+        if not piece:
+            if over:
+                return
+            time.sleep(_POLL_S)
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(1 << 20)
+    except FileNotFoundError:
+        return b""
+
+
+def _parsed(run_id: str, lines: Iterable[bytes]) -> Iterator[LogLine]:
+    for line in lines:
+        try:
+            at, node, number, stream, text = json.loads(line)
+        except ValueError:
+            continue  # cut short by a crash, or empty
+        yield LogLine(AttemptId(run_id, node, number), stream, text, at)
