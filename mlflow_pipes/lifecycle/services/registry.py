@@ -52,6 +52,11 @@ class ServiceRegistry:
         self.folder = folder.absolute()
         self._orphan_after_s = orphan_after_s
 
+    @classmethod
+    def of_workspace(cls, folder: Path) -> ServiceRegistry:
+        """Return the services of the workspace in *folder*."""
+        return cls(folder / "services")
+
     def deploy(
         self,
         name: str,
