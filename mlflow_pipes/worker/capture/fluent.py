@@ -1,0 +1,187 @@
+"""MLflow's own state in a worker process: set aside when an attempt begins, put back when it ends.
+
+Everything here that is private to MLflow is named in this file alone; ``tests/integration/tracking`` holds the
+installed MLflow to it. MLflow is never imported from here: only a loaded one is touched, and one that a step loads
+gets its two adjustments at the end of its import.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.machinery
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import Any
+
+from mlflow_pipes.worker.capture.location import SCHEME
+from mlflow_pipes.worker.capture.plugin import capture_store
+
+_FLUENT = "mlflow.tracking.fluent"
+_TRACKING = "mlflow.tracking._tracking_service.utils"
+_REGISTRY = "mlflow.tracking._model_registry.utils"
+_AUTOLOGGING = "mlflow.utils.autologging_utils"
+
+# Module-level values of MLflow that a step may change: (module, name, what a fresh MLflow has).
+_GLOBALS: tuple[tuple[str, str, Any], ...] = (
+    (_TRACKING, "_tracking_uri", None),
+    (_REGISTRY, "_registry_uri", None),
+    (_FLUENT, "_active_experiment_id", None),
+    (_AUTOLOGGING, "_AUTOLOGGING_GLOBALLY_DISABLED", False),
+)
+# Values that MLflow keeps per thread: (module, name).
+_PER_THREAD = ("_active_run_stack", "_last_active_run_id", "_last_logged_model_id", "_ACTIVE_MODEL_CONTEXT")
+
+
+class Kept:
+    """What MLflow's state was when an attempt began."""
+
+    __slots__ = ("autologging", "loaded", "values")
+
+    def __init__(self) -> None:
+        self.loaded = _FLUENT in sys.modules
+        self.values: dict[tuple[str, str], Any] = {}
+        self.autologging: dict[str, Any] = {}
+
+
+def set_aside() -> Kept:
+    """Give MLflow a fresh state and return the one it had. Costs microseconds; nothing to do when it is not loaded."""
+    kept = Kept()
+    if not kept.loaded:
+        return kept
+    for module_name, name, fresh in _GLOBALS:
+        module = sys.modules.get(module_name)
+        if module is not None and hasattr(module, name):
+            kept.values[module_name, name] = getattr(module, name)
+            setattr(module, name, fresh)
+    fluent = sys.modules[_FLUENT]
+    for name in _PER_THREAD:
+        variable = getattr(fluent, name, None)
+        if variable is not None:
+            kept.values[_FLUENT, name] = variable.get()
+            variable.set(variable.default_factory())
+    autologging = sys.modules.get(_AUTOLOGGING)
+    if autologging is not None:
+        kept.autologging = copy.deepcopy(autologging.AUTOLOGGING_INTEGRATIONS)
+    if kept.values.get((_TRACKING, "_tracking_uri")) is not None:
+        _reset_tracing()
+    return kept
+
+
+def put_back(kept: Kept) -> None:
+    """Undo all that the attempt did to MLflow's state; ends its background logging first."""
+    fluent = sys.modules.get(_FLUENT)
+    if fluent is None:
+        return
+    for module_name, name, fresh in _GLOBALS:
+        module = sys.modules.get(module_name)
+        if module is not None and hasattr(module, name):
+            setattr(module, name, kept.values.get((module_name, name), fresh))
+    for name in _PER_THREAD:
+        variable = getattr(fluent, name, None)
+        if variable is not None:
+            variable.reset()  # all threads: one that outlives its step must not go on logging to it
+            variable.set(kept.values.get((_FLUENT, name), variable.default_factory()))
+    autologging = sys.modules.get(_AUTOLOGGING)
+    if autologging is not None:
+        integrations = autologging.AUTOLOGGING_INTEGRATIONS
+        integrations.clear()  # an integration that is not in it is off
+        integrations.update(kept.autologging)
+    _reset_tracing()
+
+
+def flush() -> None:
+    """Wait until MLflow has written what it logs in the background."""
+    fluent = sys.modules.get(_FLUENT)
+    if fluent is None:
+        return
+    utils = sys.modules[_TRACKING]
+    utils._get_store().flush_async_logging()  # noqa: SLF001 - see the module's docstring
+    for monitor in list(fluent.run_id_to_system_metrics_monitor.values()):
+        monitor.finish()
+    fluent.run_id_to_system_metrics_monitor.clear()
+    provider = sys.modules.get("mlflow.tracing.provider")
+    if provider is not None and provider.provider.once._done:  # noqa: SLF001 - see the module's docstring
+        fluent.flush_trace_async_logging()
+
+
+def _reset_tracing() -> None:
+    provider = sys.modules.get("mlflow.tracing.provider")
+    if provider is not None and provider.provider.once._done:  # noqa: SLF001 - see the module's docstring
+        provider.reset()
+
+
+def adjust(own_run_id: Callable[[], str | None]) -> None:
+    """See to it that the step's run is MLflow's active run whenever no other is, in every thread.
+
+    *own_run_id* gives the id of the step's run, or None when no capture is going on. Takes effect now when MLflow is
+    loaded, otherwise at the end of its import.
+    """
+    if _FLUENT in sys.modules and not _being_imported(sys.modules[_FLUENT]):
+        _adjust(sys.modules[_FLUENT], own_run_id)
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport(lambda module: _adjust(module, own_run_id)))
+
+
+def _being_imported(module: ModuleType) -> bool:
+    return bool(getattr(module.__spec__, "_initializing", False))
+
+
+def _adjust(fluent: Any, own_run_id: Callable[[], str | None]) -> None:
+    """Let ``active_run()`` and implicit starts answer the step's own run while the stack of runs is empty.
+
+    The run is never pushed on the stack, so ``with mlflow.start_run():`` in a step works as it does in a script.
+    """
+    if hasattr(fluent.active_run, "__pipes__"):
+        return
+    sys.modules[_TRACKING]._register(SCHEME, capture_store)  # noqa: SLF001 - for a source tree without entry points
+    original_active, original_implicit = fluent.active_run, fluent._get_or_start_run  # noqa: SLF001 - see above
+
+    def own_run() -> Any:
+        run_id = own_run_id()
+        store = sys.modules[_TRACKING]._get_store() if run_id else None  # noqa: SLF001 - see above
+        if store is None or getattr(store, "location", None) is None or store.location.run_id != run_id:
+            return None  # no capture, or the step went to a server of its own
+        return fluent.ActiveRun(store.own_run())
+
+    @functools.wraps(original_active)
+    def active_run() -> Any:
+        return original_active() or own_run()
+
+    @functools.wraps(original_implicit)
+    def _get_or_start_run() -> Any:
+        return active_run() or original_implicit()
+
+    active_run.__pipes__ = True  # type: ignore[attr-defined]
+    fluent._get_or_start_run = _get_or_start_run  # noqa: SLF001 - see above
+    fluent.active_run = active_run
+    for name in ("mlflow", "mlflow.tracking"):
+        module = sys.modules.get(name)
+        if module is not None and getattr(module, "active_run", None) is original_active:
+            module.active_run = active_run  # type: ignore[attr-defined]
+
+
+class _AfterImport(MetaPathFinder):
+    """Calls back once ``mlflow.tracking.fluent`` has been imported, then takes itself away."""
+
+    def __init__(self, callback: Callable[[ModuleType], None]) -> None:
+        self._callback = callback
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:  # fmt: skip
+        if fullname != _FLUENT:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_then_call_back(module: ModuleType) -> None:
+                execute(module)
+                self._callback(module)
+
+            spec.loader.exec_module = execute_then_call_back  # type: ignore[method-assign]
+        return spec
