@@ -1,0 +1,197 @@
+"""The options of a step: read, checked, and put into the model's records."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypedDict
+
+from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
+from mlflow_pipes.model.step import RetryPolicy, ReuseMode, StepOptions
+
+Errors: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
+
+
+class CallOptions(TypedDict, total=False):
+    """What ``step.options(...)`` can change for the calls made through it; see :func:`step` for the meanings."""
+
+    name: str
+    target: str | None
+    cpus: float
+    memory: str | int
+    timeout_s: float | None
+    retries: int | RetryPolicy
+    retry_on: Errors
+    reuse: ReuseMode
+    max_age_s: float | None
+    priority: int
+    tags: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """All that is said about a step besides its function."""
+
+    name: str
+    options: StepOptions = StepOptions()
+    reuse: ReuseMode = "content"
+    max_age_s: float | None = None
+    version: str | None = None
+    replace_code: bool = False
+    uses: tuple[Any, ...] = ()
+
+
+def changed(settings: Settings, changes: Mapping[str, Any], culprit: str) -> Settings:
+    """Return the settings with a call's (or the decorator's) options put in.
+
+    Raises:
+        DeclarationError: an option is unknown or has an impossible value; names it, and what is possible.
+    """
+    known = {*CallOptions.__annotations__, "version", "replace_code", "uses"}
+    for option in changes:
+        if option not in known:
+            near = suggest(option, known) or f"; there are {', '.join(sorted(known))}"
+            raise ArgumentError(f"{culprit} has no option {option!r}{near}")
+    top: dict[str, Any] = {}
+    inner: dict[str, Any] = {}
+    for option, value in changes.items():
+        match option:
+            case "memory":
+                inner["memory_bytes"] = bytes_of(value, culprit)
+            case "retries" | "retry_on":
+                continue
+            case "tags":
+                inner["tags"] = {**settings.options.tags, **checked_tags(value, culprit)}
+            case "target" | "cpus" | "timeout_s" | "priority":
+                inner[option] = _CHECKS[option](value, f"{culprit}: {option}={value!r}")
+            case "uses":
+                top["uses"] = tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
+            case _:
+                top[option] = value
+    if "retries" in changes or "retry_on" in changes:
+        inner["retries"] = _retries(settings.options.retries, changes, culprit)
+    if inner:
+        top["options"] = dataclasses.replace(settings.options, **inner)
+    result = dataclasses.replace(settings, **top)
+    _check_reuse(result, culprit)
+    return result
+
+
+def _check_reuse(settings: Settings, culprit: str) -> None:
+    if settings.reuse not in {"content", "never"}:
+        raise DeclarationError(f'{culprit}: reuse={settings.reuse!r} is not known; write "content" or "never"')
+    if settings.max_age_s is not None:
+        positive(settings.max_age_s, f"{culprit}: max_age_s={settings.max_age_s!r}")
+        if settings.reuse == "never":
+            raise DeclarationError(f'{culprit}: max_age_s says when to reuse, reuse="never" not to; remove one of them')
+    if settings.version is not None and not isinstance(settings.version, str):
+        raise DeclarationError(
+            f'{culprit}: version={settings.version!r} is not a text; write version="{settings.version}"'
+        )
+    if settings.replace_code and settings.version is None:
+        raise DeclarationError(f'{culprit}: replace_code=True needs what stands for the code; add version="1"')
+
+
+def positive(value: Any, what: str) -> Any:
+    """Return a number above 0, or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+        raise DeclarationError(f"{what} is not a number above 0")
+    return value
+
+
+def _cpus(value: Any, what: str) -> Any:
+    if value is None:
+        raise DeclarationError(f"{what} is not a number above 0; leave it out for one core")
+    return positive(value, what)
+
+
+def checked_target(value: Any, what: str) -> Any:
+    """Return the name of a compute target, or None."""
+    if value is not None and not (isinstance(value, str) and value):
+        raise DeclarationError(f'{what} is not the name of a compute target, such as "local"')
+    return value
+
+
+def _priority(value: Any, what: str) -> Any:
+    if type(value) is not int:
+        raise DeclarationError(f"{what} is not a whole number (larger goes first)")
+    return value
+
+
+_CHECKS = {"cpus": _cpus, "timeout_s": positive, "target": checked_target, "priority": _priority}
+
+
+def checked_tags(value: Any, culprit: str) -> dict[str, str]:
+    """Return free labels as a dict of texts."""
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+        raise DeclarationError(f'{culprit}: tags={value!r} is not a dict of texts; write tags={{"team": "delays"}}')
+    return dict(value)
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def bytes_of(value: Any, culprit: str = "memory") -> int:
+    """Return a memory size in bytes: a number of them, or a text with a unit.
+
+    >>> bytes_of("2GB"), bytes_of("512 MiB"), bytes_of("1.5g"), bytes_of(1024)
+    (2000000000, 536870912, 1500000000, 1024)
+    """
+    if type(value) is int and value >= 0:
+        return value
+    read = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", value.lower()) if isinstance(value, str) else None
+    if read is None:
+        raise DeclarationError(
+            f'{culprit}: memory={value!r} is not a size; write "2GB", "512 MiB" or a number of bytes'
+        )
+    return int(float(read[1]) * _UNITS[read[2] or ""])
+
+
+def _retries(policy: RetryPolicy, changes: Mapping[str, Any], culprit: str) -> RetryPolicy:
+    retries = changes.get("retries", policy)
+    if type(retries) is int and retries >= 0:
+        policy = dataclasses.replace(policy, count=retries)
+    elif isinstance(retries, RetryPolicy):
+        policy = retries
+    else:
+        raise DeclarationError(f"{culprit}: retries={retries!r} is not a number from 0 upwards, nor a RetryPolicy")
+    if "retry_on" in changes:
+        policy = dataclasses.replace(policy, on=_error_names(changes["retry_on"], culprit))
+        if not policy.count:
+            raise DeclarationError(
+                f"{culprit}: retry_on says when to try again, but there are no retries; add retries=2"
+            )
+    return policy
+
+
+def _error_names(errors: Any, culprit: str) -> tuple[str, ...]:
+    classes = (errors,) if isinstance(errors, type) else errors
+    try:
+        return tuple([_error_name(cls, culprit) for cls in classes])
+    except TypeError:
+        raise DeclarationError(f"{culprit}: retry_on={errors!r} is not one or more exception classes") from None
+
+
+def _error_name(cls: type[BaseException], culprit: str) -> str:
+    if not isinstance(cls, type) or not issubclass(cls, BaseException):
+        raise DeclarationError(f"{culprit}: retry_on={cls!r} is not an exception class; write retry_on=(TimeoutError,)")
+    if getattr(builtins, cls.__name__, None) is cls:
+        return str(cls.__name__)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def checked_name(name: Any, culprit: str) -> str:
+    """Return a name that may stand in a node's id.
+
+    Raises:
+        DeclarationError: it is empty, not a text, or has ``/`` or ``#`` in it, which ids use themselves.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise DeclarationError(f"{culprit}: name={name!r} is not a name")
+    if "/" in name or "#" in name or not name.isprintable():
+        raise DeclarationError(
+            f"{culprit}: name={name!r} has '/', '#' or a control character in it; use letters and '-'"
+        )
+    return name
