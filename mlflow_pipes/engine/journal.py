@@ -45,8 +45,12 @@ class NodeFacts:
 class RunLog(Protocol):
     """Where the lines that steps print are kept."""
 
-    def write(self, lines: Sequence[LogLine]) -> None:
-        """Append lines, in order."""
+    def append(self, line: LogLine) -> None:
+        """Take a line; it may be held until ``flush``."""
+        ...
+
+    def flush(self) -> None:
+        """Write what was taken."""
         ...
 
 
@@ -78,7 +82,6 @@ class Journal:
         self._log = log
         self._observers = observers
         self._records: list[Record] = []
-        self._lines: list[LogLine] = []
         self._oldest: float | None = None
 
     def add(self, record: Record, now: float) -> None:
@@ -95,16 +98,16 @@ class Journal:
         """Commit all records held, and have *lookups* answered in the same transaction."""
         records, self._records, self._oldest = self._records, [], None
         answers = self._ledger.exchange(records, lookups, now)
-        if self._lines and self._log is not None:
-            self._log.write(self._lines)
-        self._lines.clear()
+        if self._log is not None:
+            self._log.flush()
         if records:
             self._observers.recorded(records)
         return answers
 
     def line(self, line: LogLine, now: float) -> None:
         """Hold a line of a step's output until the next commit; observers see it at once."""
-        self._lines.append(line)
+        if self._log is not None:
+            self._log.append(line)
         if self._oldest is None:
             self._oldest = now
         self._observers.seen(line)

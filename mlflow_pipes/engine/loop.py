@@ -138,7 +138,9 @@ class Engine:
         now = self._clock.now()
         self._journal.add(self._started, now)
         self._journal.declare(now)
+        self._next_heartbeat = now + HEARTBEAT_EVERY_S
         try:
+            self._journal.exchange([], now)  # the run is there for others to see before anything runs
             self._perform(self._state.begin(now), now)
             self._exchange_all(now)
             while not self._state.finished:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.attempt import TargetEvent
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.ports import ComputeTarget, Datastore
+from mlflow_pipes.workspace.configuration import TargetConfiguration
 
 ENTRY_POINTS = "mlflow_pipes.compute_targets"
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {"local": {"type": "local"}, "inline": {"type": "inline"}}
 
 
 def _class_of(kind: str, target: str) -> Callable[..., ComputeTarget]:
@@ -46,7 +45,7 @@ def make_targets(
     graph: Graph,
     *,
     default: str,
-    configured: Mapping[str, Mapping[str, Any]],
+    configured: Mapping[str, TargetConfiguration],
     folder: Path,
     datastore: Datastore,
 ) -> dict[str, ComputeTarget]:
@@ -55,25 +54,26 @@ def make_targets(
     Args:
         graph: what will run.
         default: target of steps that name none.
-        configured: ``[targets.NAME]`` tables of the configuration.
+        configured: targets of the configuration by name.
         folder: of the workspace.
         datastore: that the workers use.
 
     Raises:
         ConfigurationError: a step names a target that is not there, or a target's options are wrong.
     """
-    tables = {**DEFAULTS, **configured}
     named = {node.options.target or default for node in graph.nodes.values()}
     targets = {}
     for name in sorted(named):
-        if name not in tables:
+        if name not in configured:
             users = sorted(node.id for node in graph.nodes.values() if (node.options.target or default) == name)
             raise ConfigurationError(
-                f"step {users[0]!r} runs on target {name!r}, which is not configured{suggest(name, tables)} "
-                f"(there are: {', '.join(sorted(tables))}); add [targets.{name}] to pipes.toml"
+                f"step {users[0]!r} runs on target {name!r}, which is not configured{suggest(name, configured)} "
+                f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
             )
-        options = {key: value for key, value in tables[name].items() if key != "type"}
-        make = _class_of(str(tables[name].get("type", name)), name)
+        table = configured[name]
+        options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes}
+        given = {key: value for key, value in options.items() if value}
+        make = _class_of(table.type, name)
         try:
             targets[name] = make(
                 name,
@@ -81,7 +81,7 @@ def make_targets(
                 checkout=folder / "checkout",
                 scratch=folder / "scratch",
                 workspace=str(folder),
-                **options,
+                **given,
             )
         except TypeError as error:
             raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
