@@ -1,1 +1,12 @@
-"""."""
+"""The command line ``pipes``. Importing this costs nothing; :func:`main` imports the command that is asked for."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line of this process and end it with the documented exit code."""
+    import sys
+
+    from mlflow_pipes.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))
