@@ -10,7 +10,7 @@ from mlflow_pipes.content import FileMemo
 from mlflow_pipes.digests import Digest
 from mlflow_pipes.errors import ArgumentError, PipesError, WorldError
 from mlflow_pipes.model.artifact import Artifact, Collection
-from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, Output, StepNode, outputs_in
+from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, Output, StepNode
 from mlflow_pipes.ports import Datastore
 
 SCALARS = (str, int, float, bool, type(None))
@@ -112,8 +112,7 @@ class Inputs:
         """Return the parents of *node* whose outputs contain any of the blobs, or cannot be followed at all."""
         wanted = {Digest.parse(blob) for blob in lost}
         found = []
-        parents = {output.node for binding in node.arguments.values() for output in outputs_in(binding)}
-        for parent in sorted(parents):
+        for parent in sorted(node.data_parents()):
             try:
                 blobs = content.blobs_of(self.outputs[parent], self._datastore)
             except WorldError:

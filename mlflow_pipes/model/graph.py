@@ -69,12 +69,13 @@ class StepNode:
     after: tuple[str, ...] = ()
     group: str | None = None
 
+    def data_parents(self) -> set[str]:
+        """Return the ids of the nodes whose outputs this one reads."""
+        return {output.node for binding in self.arguments.values() for output in outputs_in(binding)}
+
     def parents(self) -> set[str]:
         """Return the ids of the nodes that must end before this one starts."""
-        found = set(self.after)
-        for binding in self.arguments.values():
-            found.update(output.node for output in outputs_in(binding))
-        return found
+        return self.data_parents().union(self.after)
 
 
 @dataclass(frozen=True, slots=True)
