@@ -3,7 +3,8 @@
 Importing this package is cheap: only the service's own process imports mlflow, pandas and starlette.
 """
 
+from mlflow_pipes.lifecycle.services.plain import plain
 from mlflow_pipes.lifecycle.services.registry import ServiceRegistry
 from mlflow_pipes.lifecycle.services.state import Service, ServiceStatus
 
-__all__ = ["Service", "ServiceRegistry", "ServiceStatus"]
+__all__ = ["Service", "ServiceRegistry", "ServiceStatus", "plain"]
