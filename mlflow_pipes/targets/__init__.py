@@ -1,1 +1,1 @@
-"""."""
+"""Compute targets: places where attempts run."""

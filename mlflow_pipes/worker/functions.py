@@ -164,7 +164,7 @@ def _described(function: Any, unread: tuple[tuple[str, str], ...] = ()) -> Found
     if double_star is not None:
         wanted[double_star] = dict.__class_getitem__((str, wanted[double_star]))
     # Before *args everything goes by position; otherwise only what must.
-    kinds = {inspect.Parameter.POSITIONAL_ONLY}
+    kinds: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
     if star is not None:
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ordered = tuple((parameter.name, parameter.default) for parameter in parameters if parameter.kind in kinds)
