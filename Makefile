@@ -4,6 +4,7 @@
 #   make test    all tests
 #   make lint    style, types, layers
 #   make bench   figures, medians and ratios against raw Dask, into benchmarks/RESULTS.md
+#   make docs    the reference as web pages, from docstrings, into build/reference
 #   make venv    .venv/ with everything that the others need
 #   make lock    resolve the newest development dependencies into requirements/dev.lock
 
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test unit lint bench venv lock format clean system
+.PHONY: demo test unit lint bench docs venv lock format clean system
 
 venv: $(READY)
 
@@ -48,6 +49,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+docs: $(READY)
+	$(BIN)/pdoc --docformat google --output-directory build/reference mlflow_pipes mlflow_pipes_steps
+	@echo "open build/reference/index.html"
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
