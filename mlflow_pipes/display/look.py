@@ -152,6 +152,10 @@ class Look:
         text = visible(text)
         return text if self.unicode else text.translate(_IN_ASCII).encode("ascii", "replace").decode("ascii")
 
+    def readable_lines(self, text: str) -> str:
+        """Return a text of several lines as the stream can show it, ending with a line end."""
+        return "".join(self.readable(line) + "\n" for line in text.splitlines())
+
 
 _IN_ASCII = str.maketrans({"…": "...", "│": "|", "→": "->", "\N{MULTIPLICATION SIGN}": "x", "·": ".", "≈": "~"})
 
@@ -160,7 +164,8 @@ def visible(text: str) -> str:
     """Return *text* without escape sequences and control characters; tabs become spaces."""
     if text.isprintable():  # the common case, one pass in C
         return text
-    return _CONTROL.sub("", text.expandtabs(4))
+    # Bytes that were no UTF-8 come as lone surrogates, which no stream can write.
+    return _CONTROL.sub("", text.expandtabs(4)).encode("utf-8", "replace").decode("utf-8")
 
 
 def cells(text: str) -> int:

@@ -1,0 +1,38 @@
+"""What differs between two runs of a step, for people and for scripts. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_pipes.display.look import Line
+    from mlflow_pipes.workspace.explain import Change
+
+
+def change_lines(changes: Iterable[Change], indent: str = "    ") -> list[Line]:
+    """Return a line for each change, and how the step's code reaches it."""
+    lines: list[Line] = []
+    for change in changes:
+        lines.append([(indent, ""), (f"{change.kind} ", "dim"), (change.name, "bold"), (f" {change.what}", "yellow")])
+        if len(change.via) > 1:
+            lines.append([(f"{indent}  reached by ", "dim"), (" → ".join(_way(change)), "")])
+    return lines
+
+
+def change_record(change: Change) -> dict[str, Any]:
+    """Return a change as JSON-like data."""
+    return {
+        "kind": change.kind,
+        "name": change.name,
+        "what": change.what,
+        "via": list(change.via),
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def _way(change: Change) -> list[str]:
+    way = list(change.via)
+    return way if way[-1] == change.name else [*way, change.name]

@@ -1,0 +1,120 @@
+"""``pipes show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlflow_pipes.cli.moments import local_time, utc_now
+from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
+from mlflow_pipes.cli.parameters import as_command_line
+from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
+from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.display.failure import failure_lines, quoted
+from mlflow_pipes.display.look import STATUS_STYLE, Line, Span
+from mlflow_pipes.display.summary import FULL_FAILURES, metric_lines
+from mlflow_pipes.display.words import duration, short_id
+from mlflow_pipes.model.run import Status
+
+if TYPE_CHECKING:
+    from mlflow_pipes.workspace import Run, StepRun
+
+SHOWN_STEPS = 100
+
+
+@click.command("show", help="Show a run: its steps, durations, metrics and outputs.")
+@click.argument("run", default="latest", metavar="[RUN]")
+@click.option("--all", "everything", is_flag=True, help=f"Show every step, also when there are over {SHOWN_STEPS}.")
+@reads_workspace
+def command(*, run: str, workspace: str | None, everything: bool, as_json: bool) -> None:
+    """Write one run."""
+    with opened(workspace) as home:
+        found = home.runs.get(run)
+        if as_json:
+            write_json(run_record(found))
+        else:
+            _write(found, everything=everything)
+
+
+def _write(run: Run, *, everything: bool) -> None:
+    look = stdout_look()
+    write_lines([*_head(run), []])
+    children = run.children
+    shown = children if everything else _most_telling(children)
+    depths = _depths(children)
+    rows = [_row(child, depths[child.id], look.symbol(child.status)) for child in shown]
+    write_table(["step", "status", "took", "output"], rows)
+    if len(shown) < len(children):
+        write_lines([[(f"{look.dots} and {len(children) - len(shown):,} more; --all shows them", "dim")]])
+    metrics = metrics_by_node(run.metrics, [child.node for child in children])
+    lines = metric_lines({child.node: metrics[child.node] for child in children if child.node in metrics}, look)
+    write_lines([[], *lines] if lines else [])
+    failed = [step for step in children if step.kind == "step" and step.status is Status.FAILED]
+    for step in failed[:FULL_FAILURES]:
+        write_lines(
+            [
+                [],
+                [(f"{look.symbol(Status.FAILED)} {step.node}", "bold red"), (" failed", "red")],
+                *failure_lines(step.failure, step.reason),
+                [("    whole traceback and log: ", "dim"), (f"pipes logs {short_id(run.id)} {quoted(step.node)}", "")],
+            ]
+        )
+
+
+def _head(run: Run) -> list[Line]:
+    status = run.status
+    took = run.duration_s if run.duration_s is not None else (utc_now() - run.started_at).total_seconds()
+    lines: list[Line] = [
+        [
+            (f"{stdout_look().symbol(status)} ", STATUS_STYLE[status]),
+            (run.pipeline, "bold"),
+            (f" {status.value}", STATUS_STYLE[status]),
+            (f" {'in' if status.ended else 'for'} {duration(took)}", ""),
+        ]
+    ]
+    facts = {
+        "run": run.id,
+        "started": f"{local_time(run.started_at)} by {run.user} on {run.host}, target {run.target}",
+        "parameters": as_command_line(run.parameters),
+        "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
+        "source": _source(run),
+        "message": run.message if not status.good else "",
+        "output": describe(run.artifact) or "",
+    }
+    lines += [[(f"  {name:<11}", "dim"), (text, "")] for name, text in facts.items() if text]
+    return lines
+
+
+def _source(run: Run) -> str:
+    if not run.source.commit:
+        return run.file
+    changed = " with uncommitted changes" if run.source.dirty else ""
+    return f"{run.file} at {run.source.commit[:10]} ({run.source.branch}){changed}"
+
+
+def _row(step: StepRun, depth: int, symbol: str) -> list[Span]:
+    status = step.status
+    style = STATUS_STYLE[status]
+    label = step.node[max(step.node.rfind(step.name), 0) :] if depth else step.node
+    words = status.value
+    if step.attempts > 1:
+        words += f" at attempt {step.attempts}" if status is Status.SUCCEEDED else f" after {step.attempts} attempts"
+    took = "" if step.duration_s is None or step.reused else duration(step.duration_s)
+    told = describe(step.artifact) or (step.reason.partition("\n")[0] if not status.good else "")
+    return [("  " * depth + f"{symbol} {label}", ""), (words, style), (took, ""), (told, "dim")]
+
+
+def _depths(children: tuple[StepRun, ...]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for child in children:
+        depths[child.id] = depths.get(child.parent_id, -1) + 1
+    return depths
+
+
+def _most_telling(children: tuple[StepRun, ...]) -> list[StepRun]:
+    """Return at most ``SHOWN_STEPS``: what failed before what did not, in the order declared."""
+    if len(children) <= SHOWN_STEPS:
+        return list(children)
+    ranked = sorted(range(len(children)), key=lambda index: children[index].status is not Status.FAILED)
+    return [children[index] for index in sorted(ranked[:SHOWN_STEPS])]
