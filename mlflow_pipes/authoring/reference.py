@@ -139,11 +139,11 @@ class OutputRef:
         who = f"{text_of(self)} is declared as {show(self._hint)}, which has no {wanted}"
         if shape.kind is Kind.OPAQUE:
             return f"{who} to depend on alone; use it in a step, or return a named tuple or dict"
+        if attribute and (shape.kind is Kind.DICT or item in shape.parts):
+            return f"{who}; write [{item!r}]"
+        if not attribute and item in shape.parts:
+            return f"{who}; write .{item}"
         near = suggest(str(item), shape.names)
-        if not near and shape.kind in {Kind.DICT, Kind.KEYED} and attribute:
-            near = f"; write [{item!r}]"
-        if not near and shape.kind is Kind.RECORD and not attribute and item in shape.parts:
-            near = f"; write .{item}"
         known = f"; it has {', '.join(shape.names)}" if shape.names else ""
         return who + near + known
 
