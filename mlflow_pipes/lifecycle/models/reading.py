@@ -79,7 +79,9 @@ def _read_rest(uri: str, name: str, alias: str) -> ModelVersion | None:
     import urllib.error
     import urllib.request
 
-    address = f"{without_password(uri).rstrip('/')}/api/2.0/mlflow/registered-models/alias"
+    parts = urlsplit(uri)
+    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    address = f"{server.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
     query = urlencode({"name": name, "alias": alias})
     request = urllib.request.Request(f"{address}?{query}", headers=_authorization(uri))  # noqa: S310 - http(s) only
     try:

@@ -26,10 +26,10 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "columns") and hasattr(value, "to_dict"):  # pandas.DataFrame
-        return plain(value.to_dict("records"))
     if hasattr(value, "to_dicts"):  # polars.DataFrame
         return plain(value.to_dicts())
+    if hasattr(value, "columns") and hasattr(value, "to_dict"):  # pandas.DataFrame
+        return plain(value.to_dict("records"))
     if hasattr(value, "to_pylist"):  # pyarrow.Table, pyarrow.Array
         return plain(value.to_pylist())
     if hasattr(value, "tolist"):  # NumPy's arrays and scalars, pandas.Series

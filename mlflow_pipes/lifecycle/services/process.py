@@ -110,6 +110,8 @@ def terminate(pid: int, process: str, *, timeout_s: float) -> None:
 
 def _signal(pid: int, process: str, number: signal.Signals, *, group: bool = False) -> bool:
     """Send a signal; False when the process is gone."""
+    if pid <= 0:  # to kill(2) these mean whole groups
+        return False
     if not hasattr(os, "pidfd_open"):
         if not alive(pid, process):
             return False
