@@ -5,6 +5,7 @@ Nothing heavy is imported before a workspace is opened.
 
 from __future__ import annotations
 
+from mlflow_pipes.workspace.records import Run, StepRun
 from mlflow_pipes.workspace.workspace import Workspace
 
-__all__ = ["Workspace"]
+__all__ = ["Run", "StepRun", "Workspace"]

@@ -48,6 +48,7 @@ class TargetConfiguration:
         workers: worker processes; None for as many as there are cores.
         cpus: sum of the ``cpus`` of steps that run at once; None for one a worker.
         memory_bytes: sum of the ``memory`` of steps that run at once; 0 for no limit.
+        options: of a type that another package offers: its whole table but ``type``, which that package checks.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TargetConfiguration:
     workers: int | None = None
     cpus: float | None = None
     memory_bytes: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class Configuration:
     experiment: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
+
+    def step_environ(self, folder: Path) -> dict[str, str]:
+        """Return the environment variables that every attempt of a run in the workspace *folder* gets."""
+        own = f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
+        return {**self.environ, "PIPES_MLFLOW_URI": self.tracking_uri or own}
 
 
 def load(
@@ -109,7 +116,7 @@ def load(
     targets = _targets(table, where)
     chosen = target or environ.get("PIPES_TARGET") or _text(table, "target", where) or "local"
     if chosen not in targets:
-        raise ConfigurationError(f"there is no target {chosen!r}{suggest(chosen, targets)} Known: {_listed(targets)}")
+        raise ConfigurationError(f"there is no target {chosen!r}{suggest(chosen, targets)} (known: {_listed(targets)})")
     return Configuration(
         folder=folder,
         workspace=given,
@@ -160,6 +167,7 @@ def parse_size(text: str) -> int:
 
 
 _KEYS = ("workspace", "target", "targets", "tracking_uri", "experiment", "environ")
+_ENTRY_POINTS = "mlflow_pipes.compute_targets"
 _TARGET_TYPES = ("inline", "local")
 _TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory")}
 
@@ -194,12 +202,12 @@ def _targets(table: Table, where: str) -> dict[str, TargetConfiguration]:
         place = f"targets.{name}"
         if not isinstance(options, dict):
             raise _wrong(where, place, "a table", options)
-        type_ = _text(options, "type", where, place) or (name if name in _TARGET_TYPES else "")
+        type_ = _text(options, "type", where, place) or name
         if type_ not in _TARGET_TYPES:
-            near = suggest(type_, _TARGET_TYPES) if type_ else ""
-            raise ConfigurationError(
-                f"{where}: {place}.type is {type_!r}{near}; it must be one of {_listed(_TARGET_TYPES)}"
-            )
+            _check_offered(type_, where, place)
+            others = {key: value for key, value in options.items() if key != "type"}
+            targets[name] = TargetConfiguration(name, type_, options=others)
+            continue
         _check_keys(options, _TARGET_KEYS[type_], where, place)
         targets[name] = TargetConfiguration(
             name,
@@ -209,6 +217,16 @@ def _targets(table: Table, where: str) -> dict[str, TargetConfiguration]:
             memory_bytes=_size(options, "memory", where, place),
         )
     return targets
+
+
+def _check_offered(type_: str, where: str, place: str) -> None:
+    from importlib.metadata import entry_points
+
+    known = {*_TARGET_TYPES, *(point.name for point in entry_points(group=_ENTRY_POINTS))}
+    if type_ not in known:
+        raise ConfigurationError(
+            f"{where}: {place}.type: there is no type {type_!r}{suggest(type_, known)} (known: {_listed(known)})"
+        )
 
 
 def _workers(options: Table, where: str, place: str) -> int | None:
@@ -267,7 +285,7 @@ def _check_keys(table: Table, known: tuple[str, ...], where: str, place: str) ->
     for key in table:
         if key not in known:
             full = f"{place}.{key}" if place else key
-            raise ConfigurationError(f"{where}: unknown key {full!r}{suggest(key, known)} Known: {_listed(known)}")
+            raise ConfigurationError(f"{where}: unknown key {full!r}{suggest(key, known)} (known: {_listed(known)})")
 
 
 def _wrong(where: str, key: str, wanted: str, found: Any) -> ConfigurationError:

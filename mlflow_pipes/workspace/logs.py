@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from mlflow_pipes.model.attempt import AttemptId, LogLine
 
@@ -22,9 +23,8 @@ class RunLogWriter:
     leaves at most one line cut short, which readers skip.
     """
 
-    def __init__(self, folder: Path, run_id: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = log_file(folder, run_id)
+    def __init__(self, workspace: Path, run_id: str) -> None:
+        self.path = log_file(workspace, run_id)
         self._lines: list[str] = []
         self._descriptor: int | None = None
 
@@ -42,6 +42,7 @@ class RunLogWriter:
         piece = ("\n".join(self._lines) + "\n").encode()
         self._lines.clear()
         if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o644)
         while piece:
@@ -54,7 +55,7 @@ class RunLogWriter:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> RunLogWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -78,25 +79,25 @@ class LogFilter:
         return not self.streams or line.stream in self.streams
 
 
-def log_file(folder: Path, run_id: str) -> Path:
+def log_file(workspace: Path, run_id: str) -> Path:
     """Return where a run's log is."""
-    return folder / f"{run_id}.jsonl"
+    return workspace / "logs" / f"{run_id}.jsonl"
 
 
-def read_log(folder: Path, run_id: str, wanted: LogFilter | None = None) -> Iterator[LogLine]:
+def read_log(workspace: Path, run_id: str, wanted: LogFilter | None = None) -> Iterator[LogLine]:
     """Yield the lines written so far, in the order written; none when the run wrote nothing."""
-    return follow_log(folder, run_id, lambda: True, wanted)
+    return follow_log(workspace, run_id, lambda: True, wanted)
 
 
 def follow_log(
-    folder: Path, run_id: str, ended: Callable[[], bool], wanted: LogFilter | None = None
+    workspace: Path, run_id: str, ended: Callable[[], bool], wanted: LogFilter | None = None
 ) -> Iterator[LogLine]:
     """Yield lines as they are written, until *ended* says that the run is over and all was read.
 
     *ended* is asked about ten times a second, only when there is nothing to read.
     """
     wanted = wanted or LogFilter()
-    path = log_file(folder, run_id)
+    path = log_file(workspace, run_id)
     offset, rest = 0, b""
     while True:
         over = ended()  # asked before reading: what was written before the end is still read

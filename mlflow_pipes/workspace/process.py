@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+_LINUX = sys.platform.startswith("linux")
 _DEAD_STATES = frozenset("ZXx")  # zombie, dead: its memory is gone, it will do nothing more
 
 
@@ -32,7 +33,7 @@ def identity(pid: int) -> str | None:
     On Linux the start time is in clock ticks since boot, straight from ``/proc`` (20 µs, and no clock adjustment
     changes it); elsewhere it is psutil's, in hundredths of a second.
     """
-    if sys.platform == "linux":
+    if _LINUX:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         except (FileNotFoundError, ProcessLookupError):

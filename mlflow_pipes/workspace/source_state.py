@@ -25,9 +25,9 @@ def source_state(folder: Path) -> SourceState:
 
 
 def parse_status(text: str) -> SourceState:
-    """Read what ``git status --porcelain=v2 --branch`` printed.
+    r"""Read what ``git status --porcelain=v2 --branch`` printed.
 
-    >>> parse_status("# branch.oid 1a2b\\n# branch.head main\\n1 .M N... a.py").dirty
+    >>> parse_status("# branch.oid 1a2b\n# branch.head main\n1 .M N... a.py").dirty
     True
     """
     commit = branch = ""
