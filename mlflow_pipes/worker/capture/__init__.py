@@ -80,7 +80,7 @@ def finish(datastore: Datastore) -> Tracked:
     Raises:
         DatastoreError: the files cannot be stored. MLflow's state is put back all the same.
     """
-    global _session  # noqa: PLW0603 - see begin
+    global _session
     session, _session = _session, None
     if session is None:
         raise InternalError("no capture is going on in this process")

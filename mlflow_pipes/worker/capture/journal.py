@@ -1,4 +1,4 @@
-"""The journal of one attempt: every fact that MLflow calls in a step state, one JSON line each, and what they add up to.
+"""The journal of one attempt: what MLflow calls in a step state, one JSON line a fact, and what the facts add up to.
 
 Appending is one ``write`` on a file opened for appending, so threads, forked children and subprocesses of the step
 share a journal without locks. What was logged is the replay of the lines; no MLflow is needed for that.
@@ -131,7 +131,9 @@ _MOVES: dict[str, Callable[..., Any]] = {
     "untag": lambda logged, run_id, key: _run(logged, run_id).tags.pop(key, None),
     "dataset": _dataset,
     "model-input": _model_input,
-    "model-output": lambda logged, run_id, model_id, step: _run(logged, run_id).model_outputs.setdefault(model_id, step),
+    "model-output": lambda logged, run_id, model_id, step: _run(logged, run_id).model_outputs.setdefault(
+        model_id, step
+    ),
     "model": _new_model,
     "model-change": _change_model,
     "model-tag": lambda logged, model_id, key, value: logged.models[model_id].tags.update({key: value}),

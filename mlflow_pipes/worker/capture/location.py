@@ -8,7 +8,9 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 SCHEME = "pipes-capture"
 EXPERIMENT_ID = "0"  # the one experiment that a step sees; the pipeline decides the real one
-BESIDE = ".mlflow"  # folder, in the stored tree, of what belongs to models and nested runs rather than to the step's run
+BESIDE = (
+    ".mlflow"  # folder, in the stored tree, of what belongs to models and nested runs rather than to the step's run
+)
 
 
 @dataclass(frozen=True, slots=True)

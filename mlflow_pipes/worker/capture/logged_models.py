@@ -68,7 +68,7 @@ class LoggedModels:
         self.set_logged_model_tags(model_id, tags or [])
         return self.get_logged_model(model_id)
 
-    def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:  # noqa: FBT001, FBT002 - MLflow's
+    def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:
         """Return a model that this step logged."""
         del allow_deleted
         return entities.logged_model(self._model(model_id), self.location)

@@ -4,6 +4,8 @@ Registered with MLflow under the scheme ``pipes-capture`` (entry point group ``m
 subprocess that a step starts finds it too. Decision record: docs/adr/0003-capture-mlflow-inside-steps.md.
 """
 
+# ruff: noqa: D102 - the methods without docstring are AbstractStore's and do what it says
+
 from __future__ import annotations
 
 import json
@@ -50,7 +52,7 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class CaptureStore(LoggedModels, AbstractStore):
+class CaptureStore(LoggedModels, AbstractStore):  # type: ignore[misc] # MLflow is not typed
     """MLflow's view of one attempt. Safe for threads and for several processes."""
 
     def __init__(self, store_uri: str | None = None, artifact_uri: str | None = None) -> None:  # noqa: ARG002 - MLflow's
@@ -85,7 +87,7 @@ class CaptureStore(LoggedModels, AbstractStore):
         if run is None:
             raise MlflowException(
                 f"Run '{run_id}' was not started by this step. Inside a pipeline step the active run is "
-                f"'{self.location.run_id}'; to reach another run, make an MlflowClient(tracking_uri=...) of its server.",
+                f"'{self.location.run_id}'; to reach another, make an MlflowClient(tracking_uri=...) of its server.",
                 RESOURCE_DOES_NOT_EXIST,
             )
         return run
