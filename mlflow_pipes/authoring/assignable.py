@@ -20,12 +20,15 @@ from mlflow_pipes.authoring.reference import OutputRef, hint_of
 from mlflow_pipes.model.graph import PathItem
 
 SCALARS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, NoneType})
+# as content's table codec has them: what it stores, and what it gives to whoever asks for it
 _TABLES = frozenset(
     {
         ("pandas", "DataFrame"), ("pyarrow", "Table"), ("pyarrow", "RecordBatch"), ("polars", "DataFrame"),
-        ("polars", "LazyFrame"), ("dask", "DataFrame"), ("dask_expr", "DataFrame"), ("pyspark", "DataFrame"),
+        ("dask", "DataFrame"), ("dask_expr", "DataFrame"), ("pyspark", "DataFrame"),
     }
 )  # fmt: skip
+_STORED_AS_TABLE = _TABLES | {("pandas", "Series")}
+_GIVEN_FOR_TABLE = _TABLES | {("pyarrow", "RecordBatchReader")}
 # what content may make of a stored model on request; never a certain mismatch
 _CONVERTED = frozenset({("mlflow", "PyFuncModel")})
 
@@ -84,11 +87,14 @@ def _related(made: type, wish: type) -> bool:
             return True
     except TypeError:
         return True
-    if _is_table(made) and _is_table(wish):
+    return _is_promoted(made, wish) or _is_converted(made, wish) or _have_common_subclass(made, wish)
+
+
+def _is_converted(made: type, wish: type) -> bool:
+    """What content gives for something else: a table of another library, what MLflow makes of a stored model."""
+    if _names(made) & _STORED_AS_TABLE and _names(wish) & _GIVEN_FOR_TABLE:
         return True
-    if _package_and_name(made) in _CONVERTED or _package_and_name(wish) in _CONVERTED:
-        return True
-    return _is_promoted(made, wish) or _have_common_subclass(made, wish)
+    return _package_and_name(made) in _CONVERTED or _package_and_name(wish) in _CONVERTED
 
 
 def _is_promoted(made: type, wish: type) -> bool:
@@ -104,8 +110,8 @@ def _is_promoted(made: type, wish: type) -> bool:
     return made in SCALARS and wish.__module__ == "numpy" and wish.__name__ != "ndarray"
 
 
-def _is_table(cls: type) -> bool:
-    return any(_package_and_name(parent) in _TABLES for parent in cls.__mro__)
+def _names(cls: type) -> set[tuple[str, str]]:
+    return {_package_and_name(parent) for parent in cls.__mro__}
 
 
 def _package_and_name(cls: type) -> tuple[str, str]:
@@ -200,7 +206,7 @@ def _is_instance(value: Any, cls: type) -> bool:
             return True
     except TypeError:
         return True
-    return _is_promoted(made, cls) or (_is_table(made) and _is_table(cls)) or _package_and_name(cls) in _CONVERTED
+    return _is_promoted(made, cls) or _is_converted(made, cls)
 
 
 def _misfit_inside(value: Any, hint: Any, arguments: tuple[Any, ...]) -> Misfit | None:

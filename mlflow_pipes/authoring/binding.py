@@ -36,7 +36,7 @@ class Parameters:
             signature cannot be read.
     """
 
-    __slots__ = ("_accepted", "_function", "_hints", "_known", "_names", "_open", "_required", "culprit", "defaults")
+    __slots__ = ("_accepted", "_function", "_further", "_hints", "_known", "_names", "_required", "culprit", "defaults")
 
     def __init__(self, function: Callable[..., Any], culprit: str) -> None:
         self.culprit = culprit
@@ -51,7 +51,8 @@ class Parameters:
         self._names = tuple(p.name for p in plain if p.kind is not p.KEYWORD_ONLY)
         self._known = frozenset(p.name for p in plain)
         self._required = frozenset(p.name for p in plain if p.default is p.empty)
-        self._open = len(plain) < len(parameters)
+        # what `**kwargs` is called, if there is one; workers pass its items one by one
+        self._further = next((p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
         self.defaults: Mapping[str, Any] = {p.name: p.default for p in plain if p.default is not p.empty}
         self._hints: dict[str, Any] | None = None
         # by parameter: classes of scalars that fit whatever their value
@@ -74,7 +75,7 @@ class Parameters:
         if (
             len(bound) != len(args) + len(kwargs)
             or not self._required <= bound.keys()
-            or not (self._open or bound.keys() <= self._known)
+            or not (bound.keys() <= self._known or self._takes(bound))
         ):
             self._refuse_binding(args, kwargs)
         hints = self._hints if self._hints is not None else self._annotations()
@@ -92,6 +93,9 @@ class Parameters:
                 self._check(name, value)
                 bound[name] = _freeze_argument(value, f"{self.culprit}, argument {name!r}")
         return bound
+
+    def _takes(self, bound: dict[str, Any]) -> bool:
+        return self._further is not None and self._further not in bound
 
     def _annotations(self) -> dict[str, Any]:
         if self._hints is None:
@@ -115,10 +119,12 @@ class Parameters:
         if len(args) > len(self._names):
             raise ArgumentError(f"{self.culprit} was given {len(args)} positional arguments; {takes}")
         for name in kwargs:
-            if name not in self._known and not self._open:
+            if name not in self._known and self._further is None:
                 raise ArgumentError(
                     f"{self.culprit} has no parameter {name!r}{suggest(name, self._known) or '; ' + takes}"
                 )
+            if name == self._further:
+                raise ArgumentError(f"{self.culprit} takes what is not named as `**{name}`; give {name!r} another name")
             if name in self._names[: len(args)]:
                 raise ArgumentError(f"{self.culprit} was given {name!r} twice, by position and by name; give it once")
         missing = sorted(self._required - set(self._names[: len(args)]) - kwargs.keys())
@@ -132,7 +138,7 @@ class Parameters:
             + (f": {show(hints[name])}" if name in hints else "")
             + (f" = {self.defaults[name]!r}" if name in self.defaults else "")
             for name in ordered
-        ] + (["**"] if self._open else [])
+        ] + ([f"**{self._further}"] if self._further else [])
 
     def _refuse_type(self, name: str, wrong: Misfit) -> NoReturn:
         place = name + "".join(f"[{item!r}]" for item in wrong.path)
@@ -225,7 +231,7 @@ def freeze(value: Any, where: str) -> Bound:  # noqa: PLR0911 - one case a line
     if is_named_tuple(cls):
         return _freeze_record(value, cls._fields, tuple(value), where)
     if dataclasses.is_dataclass(cls):
-        names = tuple(field.name for field in dataclasses.fields(cls) if field.init)
+        names = tuple(field.name for field in dataclasses.fields(cls))
         return _freeze_record(value, names, tuple(getattr(value, name) for name in names), where)
     if not isinstance(value, type) and getattr(cls, "declares_calls", False):
         raise ArgumentError(f"{where} is {value!r} itself; call it, or pass its plain function (`.function`)")
@@ -257,8 +263,9 @@ def _freeze_record(value: Any, names: tuple[str, ...], values: tuple[Any, ...], 
     items = tuple([freeze(item, where) for item in values])
     if all(type(item) is Constant for item in items):
         return Constant(value)
-    cls = type(value)
-    return Nest("record", items, names, f"{cls.__module__}:{cls.__qualname__}")
+    from mlflow_pipes.content.naming import type_name
+
+    return Nest("record", items, names, type_name(type(value)))
 
 
 def _values(items: tuple[Bound, ...]) -> Iterator[Any]:

@@ -57,13 +57,8 @@ class OutputRef:
                 return self._part(item, shape.item)
             case Kind.KEYED if item in shape.parts:
                 return self._part(item, shape.parts[item])
-            case Kind.LIST if isinstance(item, int) and item >= 0:
+            case Kind.LIST if isinstance(item, int):  # from either end; whether it is there shows at run time
                 return self._part(item, shape.item)
-            case Kind.LIST if isinstance(item, int):
-                raise GraphError(
-                    f"{text_of(self)}[{item}] counts from the end, but how many items there will be is not known yet; "
-                    "take that item in a step"
-                )
             case Kind.TUPLE | Kind.NAMED if isinstance(item, int):
                 known = list(shape.parts.items())
                 if not -len(known) <= item < len(known):

@@ -169,17 +169,22 @@ def _retries(policy: RetryPolicy, changes: Mapping[str, Any], culprit: str) -> R
 def _error_names(errors: Any, culprit: str) -> tuple[str, ...]:
     classes = (errors,) if isinstance(errors, type) else errors
     try:
-        return tuple([_error_name(cls, culprit) for cls in classes])
+        return tuple([name for cls in classes for name in _error_names_of(cls, culprit)])
     except TypeError:
         raise DeclarationError(f"{culprit}: retry_on={errors!r} is not one or more exception classes") from None
 
 
-def _error_name(cls: type[BaseException], culprit: str) -> str:
+def _error_names_of(cls: type[BaseException], culprit: str) -> list[str]:
     if not isinstance(cls, type) or not issubclass(cls, BaseException):
         raise DeclarationError(f"{culprit}: retry_on={cls!r} is not an exception class; write retry_on=(TimeoutError,)")
     if getattr(builtins, cls.__name__, None) is cls:
-        return str(cls.__name__)
-    return f"{cls.__module__}.{cls.__qualname__}"
+        return [str(cls.__name__)]
+    names = [f"{cls.__module__}.{cls.__qualname__}"]
+    if cls.__module__ == "__main__":  # a worker knows the script by the name that it imports it by
+        from mlflow_pipes.content.naming import main_module_name
+
+        names.append(f"{main_module_name()}.{cls.__qualname__}")
+    return names
 
 
 def checked_name(name: Any, culprit: str) -> str:

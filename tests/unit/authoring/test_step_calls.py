@@ -97,6 +97,7 @@ def test_defaults_that_were_not_given_are_left_out(declared):
         (lambda: load(Path(), 3, 4), ["3 positional arguments", "it takes (folder"]),
         (lambda: load(Path(), folder=Path()), ["'folder' twice", "give it once"]),
         (lambda: fit(1), ["missing 'depth'"]),
+        (lambda: fit(1, depth=2, params=3), ["`**params`", "give 'params' another name"]),
         (lambda: fit(1, 2, depth=3), ["2 positional arguments"]),
         (lambda: load("data"), ["wants pathlib.Path for 'folder'", "'data' (str)", "write Path('data')"]),
         (lambda: load(Path(), rows="8"), ["wants int for 'rows'", "'8' (str)", "write 8"]),
