@@ -11,27 +11,16 @@ import sys
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_pipes.errors import TargetError
-from mlflow_pipes.model.attempt import (
-    AttemptFailed,
-    AttemptStarted,
-    AttemptSucceeded,
-    Capacity,
-    Failure,
-    FailureKind,
-    LogLine,
-    Progress,
-    Usage,
-)
-from mlflow_pipes.model.tracked import NOTHING_TRACKED
+from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
 from mlflow_pipes.targets.local import machine, wire
 from mlflow_pipes.targets.local.processes import is_alive, kill_survivors, kill_tree
+from mlflow_pipes.targets.local.reporter import Reporter
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink, ended_by
 from mlflow_pipes.worker.execute import scratch_folder
-from mlflow_pipes.worker.secrets import PREFIX, Mask, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,6 +49,7 @@ class LocalTarget:
         name: the target's name.
         datastore: where inputs and outputs are; sent to the workers by pickle.
         workers: how many attempts run at once; by default as many as there are processors for this process.
+        cpus: sum of the ``cpus`` of attempts that run at once; by default as many as workers.
         memory_bytes: sum of the ``memory_bytes`` of attempts that run at once; by default the machine's.
         checkout: folder where input files are laid out for reading.
         scratch: folder in which attempts have their temporary folders.
@@ -74,6 +64,7 @@ class LocalTarget:
         datastore: Datastore,
         *,
         workers: int | None = None,
+        cpus: float | None = None,
         memory_bytes: int = 0,
         checkout: Path,
         scratch: Path,
@@ -83,6 +74,7 @@ class LocalTarget:
     ) -> None:
         self.name = name
         self.workers = workers or machine.processors()
+        self._cpus = float(cpus or self.workers)
         self._memory_bytes = memory_bytes or machine.memory_bytes()
         self._datastore = datastore
         self._checkout = checkout
@@ -90,8 +82,7 @@ class LocalTarget:
         self._workspace = workspace
         self._environ = dict(environ or {})
         self._preload = tuple(preload)
-        self._host = socket.gethostname()
-        self._report: Callable[[TargetEvent], None] = _not_started
+        self._reporter = Reporter(name, {}, lambda _: None)
         self._pickled_datastore = b""
         self._open = False
         self._broken = ""
@@ -103,16 +94,13 @@ class LocalTarget:
         self._waiting: deque[Assignment] = deque()
         self._restarted: set[AttemptId] = set()
         self._last_slot = 0
-        self._base_mask = Mask(())
-        self._mask_of: tuple[Mapping[str, str], Mask] = ({}, self._base_mask)
 
     # --- the port ------------------------------------------------------------------------------------------------
 
     def start(self, report: Callable[[TargetEvent], None]) -> None:
         """Make ready to take attempts; starts no process yet."""
-        self._report = report
+        self._reporter = Reporter(self.name, self._environ, report)
         self._open = True
-        self._base_mask = Mask(values(os.environ, self._environ))
         try:
             self._pickled_datastore = pickle.dumps(self._datastore, 5)
         except Exception as error:
@@ -123,7 +111,7 @@ class LocalTarget:
 
     def capacity(self) -> Capacity:
         """Return what the pool holds at once."""
-        return Capacity(cpus=float(self.workers), memory_bytes=self._memory_bytes, slots=self.workers)
+        return Capacity(cpus=self._cpus, memory_bytes=self._memory_bytes, slots=self.workers)
 
     def submit(self, assignment: Assignment) -> None:
         """Take an attempt; more than there are workers wait."""
@@ -139,7 +127,7 @@ class LocalTarget:
         for assignment in self._waiting:
             if assignment.attempt == attempt:
                 self._waiting.remove(assignment)
-                self._fail(assignment, Failure(FailureKind.CANCELLED, "cancelled before it began"))
+                self._reporter.failed(assignment, Failure(FailureKind.CANCELLED, "cancelled before it began"))
                 return
         for link in self._links.values():
             if link.state is State.BUSY and link.assignment is not None and link.assignment.attempt == attempt:
@@ -164,11 +152,12 @@ class LocalTarget:
     def close(self) -> None:
         """Kill what runs, let idle workers exit, and wait until nothing is left."""
         if not self._open:
+            self._selector.close()
             return
         self._open = False
         while self._waiting:
             failure = Failure(FailureKind.CANCELLED, "the target was closed before it began")
-            self._fail(self._waiting.popleft(), failure)
+            self._reporter.failed(self._waiting.popleft(), failure)
         for link in list(self._links.values()):
             if link.state is State.BUSY:
                 self._kill(link, FailureKind.CANCELLED, "the target was closed; its process was killed")
@@ -183,7 +172,6 @@ class LocalTarget:
         for link in list(self._links.values()):
             self._finish(link)
         self._selector.close()
-        self._report = _not_started
 
     # --- giving work ---------------------------------------------------------------------------------------------
 
@@ -213,7 +201,7 @@ class LocalTarget:
         if assignment.attempt in self._restarted:
             self._restarted.discard(assignment.attempt)
         else:
-            self._report(AttemptStarted(assignment.attempt, link.started_at, self._label(link), self._host))
+            self._reporter.started(link, assignment)
 
     def _spawn(self) -> None:
         if self._zygote is None:
@@ -282,45 +270,24 @@ class LocalTarget:
                 if link.state is State.IDLE:
                     self._idle.append(link)
             elif assignment is not None:
-                self._on_said(assignment, message)
+                self._reporter.said(assignment, message)
         return True
 
-    def _on_said(self, assignment: Assignment, message: wire.Line | wire.Moved) -> None:
-        if isinstance(message, wire.Line):
-            text = self._mask(assignment)(message.text)
-            self._report(LogLine(assignment.attempt, "logging", text, message.at))
-        else:
-            self._report(Progress(assignment.attempt, message.done, message.total, message.text))
-
     def _on_ended(self, link: WorkerLink, ended: wire.Ended) -> None:
-        assignment, link.assignment = link.assignment, None
+        assignment = link.assignment
         if assignment is None:
             return
-        link.deadline = link.overdue = None
+        self._tell_rest(link)
+        link.assignment = link.deadline = link.overdue = None
         if ended.stale and link.state is State.BUSY:
             self._let_go(link)
             self._restarted.add(assignment.attempt)
             self._waiting.appendleft(assignment)
             return
-        for output in link.outputs:
-            self._tell(link, assignment, output, output.lines.rest())
         if link.state is State.BUSY:
             link.state = State.IDLE
             self._idle.append(link)
-        common: dict[str, Any] = {
-            "started_at": ended.started_at,
-            "ended_at": ended.ended_at,
-            "worker": self._label(link),
-            "host": self._host,
-            "tracked": NOTHING_TRACKED if ended.tracked is None else ended.tracked,
-            "usage": Usage(ended.cpu_s, ended.peak_memory_bytes),
-            "warnings": ended.warnings,
-        }
-        if ended.failure is not None:
-            self._report(AttemptFailed(assignment.attempt, ended.failure, **common))
-        else:
-            assert ended.output is not None
-            self._report(AttemptSucceeded(assignment.attempt, ended.output, **common))
+        self._reporter.ended(link, assignment, ended)
 
     def _on_output(self, link: WorkerLink, output: Output, _events: int) -> None:
         if link.state is State.GONE:
@@ -332,27 +299,20 @@ class LocalTarget:
                 return
             if not lines:
                 return
-            self._tell(link, link.assignment, output, lines)
+            self._reporter.lines(link, output, lines)
 
     def _drain(self, link: WorkerLink) -> None:
         for output in link.outputs:
             lines = link.read_all(output)
             if lines:
-                self._tell(link, link.assignment, output, lines)
+                self._reporter.lines(link, output, lines)
 
-    def _tell(self, link: WorkerLink, assignment: Assignment | None, output: Output, lines: list[str]) -> None:
-        if assignment is None:  # written while it starts, or by a thread that an attempt left behind
-            link.last_errors.extend(self._base_mask(line) for line in lines)
-            return
-        if not lines:
-            return
-        mask = self._mask(assignment)
-        now = time.time()
-        for line in lines:
-            text = mask(line)
-            if output.name == "stderr":
-                link.last_errors.append(text)
-            self._report(LogLine(assignment.attempt, output.name, text, now))
+    def _tell_rest(self, link: WorkerLink) -> None:
+        """Tell lines that were begun and will not be ended."""
+        for output in link.outputs:
+            lines = output.lines.rest()
+            if lines:
+                self._reporter.lines(link, output, lines)
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -447,8 +407,7 @@ class LocalTarget:
         assignment = link.assignment
         if assignment is not None:
             self._drain(link)
-            for output in link.outputs:
-                self._tell(link, assignment, output, output.lines.rest())
+            self._tell_rest(link)
         link.state = State.GONE
         del self._links[link.slot]
         watching: list[socket.socket | int] = [link.connection, *(output.fileno for output in link.outputs)]
@@ -460,18 +419,12 @@ class LocalTarget:
             self._zygote.release(link.pid)
         if assignment is not None:
             self._sweep(assignment)
-            self._fail(assignment, _death(link), link)
+            self._reporter.died(link, assignment)
 
     def _break(self, message: str) -> None:
         self._broken = message
         while self._waiting:
-            self._fail(self._waiting.popleft(), Failure(FailureKind.WORLD, message))
-
-    def _fail(self, assignment: Assignment, failure: Failure, link: WorkerLink | None = None) -> None:
-        now = time.time()
-        started_at = now if link is None else link.started_at
-        label = "" if link is None else self._label(link)
-        self._report(AttemptFailed(assignment.attempt, failure, started_at, now, label, self._host))
+            self._reporter.failed(self._waiting.popleft(), Failure(FailureKind.WORLD, message))
 
     def _sweep(self, assignment: Assignment) -> None:
         folder = scratch_folder(assignment, self._scratch)
@@ -486,28 +439,3 @@ class LocalTarget:
 
     def _watch(self, link: WorkerLink, events: int) -> None:
         self._selector.modify(link.connection, events, partial(self._on_connection, link))
-
-    def _label(self, link: WorkerLink) -> str:
-        return f"{self.name}/{link.pid}"
-
-    def _mask(self, assignment: Assignment) -> Mask:
-        environ, mask = self._mask_of
-        if environ is not assignment.environ:
-            has_own = any(name.startswith(PREFIX) for name in assignment.environ)
-            mask = Mask(values(os.environ, self._environ, assignment.environ)) if has_own else self._base_mask
-            self._mask_of = (assignment.environ, mask)
-        return mask
-
-
-def _death(link: WorkerLink) -> Failure:
-    """Return why a dead worker's attempt failed."""
-    if link.verdict is not None:
-        return Failure(*link.verdict)
-    message = link.how_ended
-    if "SIGKILL" in message:
-        message += "; if nobody killed it, the machine was out of memory: run fewer at once or say memory_bytes"
-    return Failure(FailureKind.LOST, message, traceback="\n".join(link.last_errors))
-
-
-def _not_started(_event: TargetEvent) -> None:
-    """Take no events."""
