@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_pipes.errors import NotFoundError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +27,25 @@ def reads_workspace(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def opened(path: str | None) -> Workspace:
-    """Return the workspace that ``--workspace`` names, or the one found from the working folder."""
+    """Return the workspace that ``--workspace`` names, or the one found from here; made when not there."""
     from mlflow_pipes.workspace import Workspace
 
     return Workspace.open(path)
+
+
+def existing(path: str | None) -> Workspace:
+    """Return the workspace as :func:`opened` does, for commands that only look: those leave no folders behind.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    from mlflow_pipes.workspace import Workspace
+    from mlflow_pipes.workspace.configuration import load
+
+    configuration = load(workspace=path)
+    if not (configuration.workspace / "ledger.db").is_file():
+        raise NotFoundError(
+            f"no workspace at {configuration.workspace}: nothing has run there; `pipes run FILE` makes one, "
+            "--workspace FOLDER names another"
+        )
+    return Workspace.open(configuration=configuration)

@@ -8,7 +8,7 @@ import click
 
 from mlflow_pipes.cli.output import write_json
 from mlflow_pipes.cli.records import run_head
-from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.words import short_id
 from mlflow_pipes.errors import TargetError
 
@@ -25,7 +25,7 @@ def command(*, run: str, wait_s: float | None, workspace: str | None, as_json: b
     Raises:
         TargetError: it had not stopped after the time to wait.
     """
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         before = home.runs.get(run)
         found = home.runs.cancel(before.id)
         deadline = time.monotonic() + (wait_s or 0.0)

@@ -8,7 +8,7 @@ import click
 
 from mlflow_pipes.cli.changes import change_lines, change_record
 from mlflow_pipes.cli.output import write_json, write_lines
-from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.look import STATUS_STYLE, Line
 from mlflow_pipes.display.words import short_id
 
@@ -24,7 +24,7 @@ def command(*, step: str, run: str, workspace: str | None, as_json: bool) -> Non
     """Write why."""
     from mlflow_pipes.workspace.planning import explain
 
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         explanation = explain(step, run=run, workspace=home)
         if as_json:
             write_json(_record(explanation))

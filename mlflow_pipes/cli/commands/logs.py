@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_pipes.cli.output import iso, stdout_look
-from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.look import Look, clip
 from mlflow_pipes.display.spoken import LABEL_CELLS
 from mlflow_pipes.model.run import Status
@@ -34,7 +34,7 @@ def command(*, run: str, step: str | None, follow: bool, workspace: str | None, 
     """Write a run's log; as JSON one object a line."""
     from mlflow_pipes.workspace.logs import LogFilter, follow_log, read_log
 
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         found = home.runs.get(run)
         if step is not None and not any(step in {one.node, one.node.partition("[")[0]} for one in found.steps):
             step = found.step(step).node

@@ -9,7 +9,7 @@ import click
 from mlflow_pipes.cli.moments import ago, utc_now
 from mlflow_pipes.cli.output import stdout_look, write_json, write_table
 from mlflow_pipes.cli.records import run_head
-from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.look import STATUS_STYLE, Span
 from mlflow_pipes.display.words import duration, short_id
 from mlflow_pipes.model.run import Status
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @reads_workspace
 def command(*, workspace: str | None, pipeline: str | None, status: str | None, limit: int, as_json: bool) -> None:
     """Write the newest runs."""
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         found = home.runs.list(pipeline=pipeline, status=status, limit=limit)
         counts = home.runs.counts(found)
     if as_json:

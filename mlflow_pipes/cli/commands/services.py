@@ -11,7 +11,7 @@ import click
 
 from mlflow_pipes.cli.moments import ago, utc_now
 from mlflow_pipes.cli.output import iso, write_json, write_table
-from mlflow_pipes.cli.standard_options import opened, reads_workspace, workspace_option
+from mlflow_pipes.cli.standard_options import existing, reads_workspace, workspace_option
 from mlflow_pipes.display.look import Span
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def command(ctx: click.Context) -> None:
 @reads_workspace
 def list_services(*, workspace: str | None, as_json: bool) -> None:
     """Write all services."""
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         services = home.services.list()
     if as_json:
         write_json([service_record(service) for service in services])
@@ -50,7 +50,7 @@ def list_services(*, workspace: str | None, as_json: bool) -> None:
 def call(*, name: str, rows: TextIO, timeout_s: float, workspace: str | None) -> None:
     """Write the predictions as JSON."""
     asked = parsed_rows(rows.read())
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         write_json(home.services.call(name, asked, timeout_s=timeout_s))
 
 
@@ -61,7 +61,7 @@ def call(*, name: str, rows: TextIO, timeout_s: float, workspace: str | None) ->
 @workspace_option
 def logs(*, name: str, follow: bool, last: int | None, workspace: str | None) -> None:
     """Write a service's log."""
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         for line in home.services.logs(name, follow=follow, last=last):
             sys.stdout.write(line.rstrip("\n") + "\n")
             if follow:
@@ -73,7 +73,7 @@ def logs(*, name: str, follow: bool, last: int | None, workspace: str | None) ->
 @reads_workspace
 def stop(*, name: str, workspace: str | None, as_json: bool) -> None:
     """Stop a service."""
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         stopped = home.services.stop(name)
     if as_json:
         write_json(service_record(stopped))

@@ -10,7 +10,7 @@ from mlflow_pipes.cli.moments import local_time, utc_now
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
 from mlflow_pipes.cli.parameters import as_command_line
 from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
-from mlflow_pipes.cli.standard_options import opened, reads_workspace
+from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.failure import failure_lines, quoted
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Span
 from mlflow_pipes.display.summary import FULL_FAILURES, metric_lines
@@ -29,7 +29,7 @@ SHOWN_STEPS = 100
 @reads_workspace
 def command(*, run: str, workspace: str | None, everything: bool, as_json: bool) -> None:
     """Write one run."""
-    with opened(workspace) as home:
+    with existing(workspace) as home:
         found = home.runs.get(run)
         if as_json:
             write_json(run_record(found))
