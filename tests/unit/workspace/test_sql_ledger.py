@@ -1,0 +1,181 @@
+import pytest
+from sqlalchemy.dialects import postgresql
+
+from mlflow_pipes.errors import LedgerError
+from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
+from mlflow_pipes.model.run import AttemptEnded, CodeSeen, LookUp, RunEnded, Status
+from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
+from mlflow_pipes.testing.ledger_contract import (
+    T0,
+    LedgerContract,
+    OutboxContract,
+    cached,
+    changed,
+    declared,
+    hex_id,
+    key_of,
+    started,
+    value,
+)
+from mlflow_pipes.workspace.ledger.history import History
+from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+from mlflow_pipes.workspace.ledger.rows import attempt_from_row, change_rows
+from mlflow_pipes.workspace.ledger.statements import Statements
+from mlflow_pipes.workspace.process import this_host, this_process
+
+
+@pytest.fixture
+def ledger():
+    opened = SqlLedger.open(":memory:")
+    yield opened
+    opened.close()
+
+
+class TestSqlLedgerInMemory(LedgerContract, OutboxContract):
+    @pytest.fixture
+    def ledger(self):
+        opened = SqlLedger.open(":memory:")
+        yield opened
+        opened.close()
+
+
+class TestSqlLedgerInAFile(LedgerContract):
+    @pytest.fixture
+    def ledger(self, tmp_path):
+        opened = SqlLedger.open(tmp_path / "an ödd #name? 100%.db")
+        yield opened
+        opened.close()
+
+
+def test_hits_take_no_write_lock(tmp_path):
+    one, two = SqlLedger.open(tmp_path / "l.db"), SqlLedger.open(tmp_path / "l.db")
+    one.exchange([started("one"), cached("load", "42")], [], T0)
+    one.exchange([], [LookUp(key_of("train"), hex_id("one"))], T0)
+    with two.database.write():
+        hit, held, miss = one.exchange(
+            [],
+            [LookUp(key_of("load"), "x"), LookUp(key_of("train"), "x"), LookUp(key_of("other"), "x", claim=False)],
+            T0,
+        )
+    assert [type(answer).__name__ for answer in (hit, held, miss)] == ["Hit", "Held", "Miss"]
+    one.close()
+    two.close()
+
+
+def test_an_exchange_that_fails_leaves_nothing_behind(ledger):
+    with pytest.raises(LedgerError, match="cannot write"):
+        ledger.exchange([started("one"), cached("load", "42"), declared("unknown run", "load")], [], T0)
+    assert History(ledger.database).run(hex_id("one")) is None
+    (answer,) = ledger.exchange([], [LookUp(key_of("load"), "x", claim=False)], T0)
+    assert type(answer).__name__ == "Miss"
+    ledger.exchange([started("one")], [], T0)
+
+
+def test_a_closed_ledger_says_so(ledger):
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError, match="was closed"):
+        ledger.exchange([started("one")], [], T0)
+
+
+def test_the_changes_of_one_step_in_a_batch_become_one_update():
+    first = changed("one", "load", Status.RUNNING, T0, key="k", target="local")
+    second = changed("one", "load", Status.SUCCEEDED, T0 + 1, output=value("1"), attempts=2)
+    rows = change_rows([first, changed("one", "other", Status.QUEUED), second], 7)
+    assert [row[-1] for row in rows] == [hex_id("one/load"), hex_id("one/other")]
+    assert rows[0][:4] == ("succeeded", T0, T0 + 1, "k")
+    assert rows[0][9:13] == ("local", None, 2, 7)
+    assert rows[1][12] is None
+
+
+def test_a_step_that_runs_again_has_not_ended(ledger):
+    ledger.exchange([started("one"), declared("one", "load"), changed("one", "load", Status.FAILED, key="k")], [], T0)
+    ledger.exchange([changed("one", "load", Status.RUNNING, T0 + 1)], [], T0)
+    row = History(ledger.database).step(hex_id("one/load"))
+    assert (row.status, row.started_at, row.ended_at, row.key) == ("running", T0 + 1, None, "k")
+
+
+def test_attempts_are_read_back_as_they_were(ledger):
+    failure = Failure(FailureKind.EXCEPTION, "ValueError: bad", ("ValueError", "Exception"), "Traceback ...", ("b",))
+    attempt = AttemptEnded(
+        hex_id("one"),
+        hex_id("one/load"),
+        1,
+        T0,
+        T0 + 1,
+        "local",
+        "w1",
+        "h1",
+        failure,
+        Usage(1.5, 1 << 40),
+        ("careful",),
+    )
+    ledger.exchange([started("one"), declared("one", "load"), attempt], [], T0)
+    (row,) = History(ledger.database).attempts(hex_id("one/load"))
+    assert attempt_from_row(hex_id("one"), row) == attempt
+
+
+def test_code_leaves_are_kept_once_a_digest(ledger):
+    code = CodeFingerprint("c" * 64, (CodeLeaf("function", "app.train", "d", ("app.train",)),))
+    ledger.exchange([CodeSeen(code)], [], T0)
+    ledger.exchange([CodeSeen(code)], [], T0)
+    assert History(ledger.database).leaves("c" * 64) == code.leaves
+    assert History(ledger.database).leaves("unknown") == ()
+
+
+def test_a_claim_of_a_dead_process_of_this_host_is_dead_at_once(ledger):
+    host = this_host()
+    ledger.exchange(
+        [started("dead", host=host, process="4194304:1"), started("live", host=host, process=this_process())], [], T0
+    )
+    ledger.exchange([], [LookUp(key_of("a"), hex_id("dead")), LookUp(key_of("b"), hex_id("live"))], T0)
+    a, b = ledger.exchange([], [LookUp(key_of("a"), "x"), LookUp(key_of("b"), "x")], T0)
+    assert [type(answer).__name__ for answer in (a, b)] == ["Claimed", "Held"]
+
+
+def test_a_run_whose_process_died_is_interrupted_with_its_unfinished_steps(ledger):
+    host = this_host()
+    ledger.exchange(
+        [
+            started("dead", host=host, process="4194304:1"),
+            started("live", host=host, process=this_process()),
+            declared("dead", "done"),
+            declared("dead", "open"),
+            changed("dead", "done", Status.SUCCEEDED),
+            changed("dead", "open", Status.RUNNING),
+        ],
+        [LookUp(key_of("open"), hex_id("dead"))],
+        T0,
+    )
+    assert ledger.interrupt_dead_runs(T0 + 5) == [hex_id("dead")]
+    assert ledger.interrupt_dead_runs(T0 + 5) == []
+    history = History(ledger.database)
+    run = history.run(hex_id("dead"))
+    assert (run.status, run.ended_at) == ("interrupted", T0)
+    assert history.step(hex_id("dead/done")).status == "succeeded"
+    assert history.step(hex_id("dead/open")).status == "interrupted"
+    assert history.run(hex_id("live")).status == "running"
+    (answer,) = ledger.exchange([], [LookUp(key_of("open"), hex_id("live"))], T0)
+    assert type(answer).__name__ == "Claimed"
+    assert {item.run_id for item in ledger.pending("x", 10)} >= {hex_id("dead"), hex_id("dead/open")}
+
+
+def test_a_run_of_another_host_is_interrupted_after_a_minute_of_silence(ledger):
+    ledger.exchange([started("far")], [], T0)
+    ledger.heartbeat(hex_id("far"), T0 + 100)
+    assert ledger.interrupt_dead_runs(T0 + 159) == []
+    assert ledger.interrupt_dead_runs(T0 + 161) == [hex_id("far")]
+
+
+def test_a_cancel_request_reaches_the_next_heartbeat(ledger):
+    ledger.exchange([started("one")], [], T0)
+    assert ledger.request_cancel(hex_id("one"))
+    assert ledger.heartbeat(hex_id("one"), T0).cancel_requested
+    ledger.exchange([RunEnded(hex_id("one"), Status.CANCELLED, T0)], [], T0)
+    assert not ledger.request_cancel(hex_id("one"))
+
+
+def test_every_statement_of_the_hot_path_compiles_for_postgresql():
+    statements = Statements(postgresql.dialect(paramstyle="format"))
+    assert "ON CONFLICT" in statements.put_entry.sql
+    assert statements.entries(4).sql.count("%s") == 4
