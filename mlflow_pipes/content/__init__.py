@@ -1,1 +1,29 @@
-"""."""
+"""Content: values <-> artifacts. Equal values have equal identities, whoever made them and wherever.
+
+``store`` and ``load`` are inverse; ``select`` gives the artifact of a part; ``blobs_of`` what must be kept for it.
+How each kind of value is stored is told in ``docs/reference/content.md`` and in the codecs.
+"""
+
+from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Codec, Declined, Encoded, Stored, Storing
+from mlflow_pipes.content.describing import describe
+from mlflow_pipes.content.loading import load
+from mlflow_pipes.content.memo import FileMemo, FileState, MemoryFileMemo
+from mlflow_pipes.content.parts import blobs_of, select
+from mlflow_pipes.content.storing import store
+
+__all__ = [
+    "INLINE_LIMIT_BYTES",
+    "Codec",
+    "Declined",
+    "Encoded",
+    "FileMemo",
+    "FileState",
+    "MemoryFileMemo",
+    "Stored",
+    "Storing",
+    "blobs_of",
+    "describe",
+    "load",
+    "select",
+    "store",
+]

@@ -1,1 +1,1 @@
-"""."""
+"""The codecs that come with mlflow_pipes, one kind of value each."""

@@ -1,0 +1,120 @@
+"""Parts of artifacts: the item that a consumer depends on, and the blobs that an artifact needs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from mlflow_pipes.content.codec import Manifest, root_blob
+from mlflow_pipes.content.loading import load
+from mlflow_pipes.content.records import fields_of, is_record
+from mlflow_pipes.content.registry import named
+from mlflow_pipes.content.storing import store
+from mlflow_pipes.errors import BlobCorruptError, BlobMissingError, NotFoundError, suggest
+from mlflow_pipes.model.artifact import Artifact, Collection, Leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_pipes.digests import Digest
+    from mlflow_pipes.ports import Datastore
+
+# Mapping over the items of a plain list selects each: the list is decoded once for a row of selections.
+_KEPT = 4
+_decoded: OrderedDict[str, Any] = OrderedDict()
+
+
+def select(artifact: Artifact, path: Sequence[str | int], datastore: Datastore) -> Artifact:
+    """Return the artifact of a part: fields of records, keys of dicts, positions of lists and tuples.
+
+    The part of plain data has the identity that the same value has as a literal.
+
+    Raises:
+        NotFoundError: there is no such part; names near ones.
+        BlobMissingError, BlobCorruptError: the blob that holds it cannot be used.
+    """
+    for depth, key in enumerate(path):
+        if isinstance(artifact, Leaf):
+            return _select_inside(artifact, path, depth, datastore)
+        artifact = _item(artifact, key, path[:depth])
+    return artifact
+
+
+def _item(artifact: Collection, key: str | int, before: Sequence[str | int]) -> Artifact:
+    where = "output" + "".join([f"[{part!r}]" for part in before])
+    if artifact.keys:
+        for name, item in zip(artifact.keys, artifact.items, strict=True):
+            if name == key and type(name) is type(key):
+                return item
+        if artifact.kind == "dict" or not isinstance(key, int):
+            hint = suggest(str(key), [str(name) for name in artifact.keys])
+            kind = "field" if artifact.kind == "record" else "key"
+            raise NotFoundError(f"{where} has no {kind} {key!r}{hint}")
+    if not isinstance(key, int) or not -len(artifact.items) <= key < len(artifact.items):
+        raise NotFoundError(f"{where} is a {artifact.kind} of {len(artifact.items)} and has no item {key!r}")
+    return artifact.items[key]
+
+
+def _select_inside(leaf: Leaf, path: Sequence[str | int], depth: int, datastore: Datastore) -> Artifact:
+    if leaf.codec not in {"json", "pickle"}:
+        what = leaf.form or leaf.codec
+        raise NotFoundError(
+            f"output{''.join([f'[{part!r}]' for part in path[:depth]])} is stored as one {leaf.codec} ({what}), so no part "
+            f"{path[depth]!r} of it can be depended on; pass it whole, or return a named tuple or dict of its parts"
+        )
+    value = _decoded_value(leaf, datastore)
+    for position in range(depth, len(path)):
+        value = _part(value, path[position], path[:position])
+    return store(value, datastore)
+
+
+def _decoded_value(leaf: Leaf, datastore: Datastore) -> Any:
+    if leaf.identity in _decoded:
+        return _decoded[leaf.identity]
+    value = load(leaf, datastore)
+    if leaf.codec == "json" and leaf.inline is None:
+        _decoded[leaf.identity] = value
+        while len(_decoded) > _KEPT:
+            _decoded.popitem(last=False)
+    return value
+
+
+def _part(value: Any, key: str | int, before: Sequence[str | int]) -> Any:
+    where = "output" + "".join([f"[{part!r}]" for part in before])
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        raise NotFoundError(f"{where} has no key {key!r}{suggest(str(key), [str(name) for name in value])}")
+    if is_record(value) and isinstance(key, str):
+        by_name = dict(zip(*fields_of(value), strict=True))
+        if key in by_name:
+            return by_name[key]
+        raise NotFoundError(f"{where} has no field {key!r}{suggest(key, list(by_name))}")
+    if isinstance(value, list | tuple | range) and isinstance(key, int) and -len(value) <= key < len(value):
+        return value[key]
+    size = f" of {len(value)}" if hasattr(value, "__len__") else ""
+    raise NotFoundError(f"{where} is a {type(value).__name__}{size} and has no part {key!r}")
+
+
+def blobs_of(artifact: Artifact, datastore: Datastore) -> set[Digest]:
+    """Return the digests of all blobs that loading an artifact needs; none for what it carries inline.
+
+    A manifest that is missing or corrupt is itself in the answer, and what only it could name is not: ``has`` or
+    the first read then tells.
+    """
+    found: set[Digest] = set()
+    waiting: list[Artifact] = [artifact]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Collection):
+            waiting.extend(one.items)
+            continue
+        if one.inline is None:
+            found.add(one.digest)
+        codec = named(one.codec)
+        if isinstance(codec, Manifest):
+            try:
+                found |= codec.blobs(root_blob(one, datastore), datastore)
+            except (BlobMissingError, BlobCorruptError):
+                continue
+    return found
