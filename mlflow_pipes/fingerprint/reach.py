@@ -1,0 +1,113 @@
+"""What code reaches, as a graph, and its canonical digest.
+
+A :class:`Node` is a definition; its edges carry the names under which it uses other things. The digest numbers the
+nodes in the order of a breadth-first walk along sorted labels, so it is the same for the same graph, whatever the
+modules and folders are called, and cycles (functions that call each other) need no special treatment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mlflow_pipes.digests import Part, digest_record
+from mlflow_pipes.model.step import CodeLeaf
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Something known by version: *distribution* is ``python`` for the interpreter with its library."""
+
+    distribution: str
+    version: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value known by content. ``("at", n)`` in *part* stands for the n-th of *references*.
+
+    Attributes:
+        kind, name: for people, not in the digest; without a kind it is no leaf of its own.
+    """
+
+    kind: str
+    name: str
+    part: Part
+    references: tuple[Target, ...] = ()
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A definition known by its code. *link* fills in ``content`` and ``edges`` when the walk arrives.
+
+    Attributes:
+        content: hash of its own normalised code.
+        edges: what it uses, by the name under which it does.
+    """
+
+    kind: str
+    name: str
+    link: Callable[[Node], None]
+    content: str = ""
+    edges: Mapping[str, Target] = field(default_factory=dict)
+
+
+Target: TypeAlias = External | Value | Node
+
+
+def survey(roots: Mapping[str, Target]) -> tuple[str, list[CodeLeaf]]:
+    """Return the digest of everything reachable from *roots*, and its leaves. O(nodes + edges)."""
+    return _Survey().run(roots)
+
+
+class _Survey:
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        self._queue: deque[tuple[Node, tuple[str, ...]]] = deque()
+        self._leaves: dict[tuple[str, str, str], CodeLeaf] = {}
+
+    def run(self, roots: Mapping[str, Target]) -> tuple[str, list[CodeLeaf]]:
+        parts: list[Part] = [self._edges(roots, ())]
+        while self._queue:
+            node, via = self._queue.popleft()
+            node.link(node)
+            edges = self._edges(node.edges, (*via, node.name))
+            parts.append((node.kind, node.content, edges))
+            self._leaf(node.kind, node.name, node.content, via)
+        return digest_record("pipes.code/1", parts), _named_apart(list(self._leaves.values()))
+
+    def _edges(self, edges: Mapping[str, Target], via: tuple[str, ...]) -> Part:
+        return tuple((label, self._part(edges[label], via)) for label in sorted(edges))
+
+    def _part(self, target: Target, via: tuple[str, ...]) -> Part:
+        if isinstance(target, Node):
+            number = self._numbers.get(id(target))
+            if number is None:
+                number = self._numbers[id(target)] = len(self._numbers)
+                self._queue.append((target, via))
+            return ("node", number)
+        if isinstance(target, External):
+            kind = "python" if target.distribution == "python" else "distribution"
+            self._leaf(kind, target.distribution, target.version, via)
+            return ("external", target.distribution, target.version, target.name)
+        below = via
+        if target.kind:
+            self._leaf(target.kind, target.name, digest_record("pipes.value/1", (target.part,)), via)
+            below = (*via, target.name)
+        return ("value", target.part, tuple(self._part(item, below) for item in target.references))
+
+    def _leaf(self, kind: str, name: str, digest: str, via: tuple[str, ...]) -> None:
+        self._leaves.setdefault((kind, name, digest), CodeLeaf(kind, name, digest, via))
+
+
+def _named_apart(leaves: list[CodeLeaf]) -> list[CodeLeaf]:
+    """Number leaves that share kind and name (closures of one factory), in the order the walk met them."""
+    seen: dict[tuple[str, str], int] = {}
+    apart = []
+    for leaf in leaves:
+        count = seen[leaf.kind, leaf.name] = seen.get((leaf.kind, leaf.name), 0) + 1
+        apart.append(leaf if count == 1 else CodeLeaf(leaf.kind, f"{leaf.name}#{count}", leaf.digest, leaf.via))
+    return sorted(apart, key=lambda leaf: (leaf.kind, leaf.name))
