@@ -36,9 +36,21 @@ class Parameters:
             signature cannot be read.
     """
 
-    __slots__ = ("_accepted", "_function", "_further", "_hints", "_known", "_names", "_required", "culprit", "defaults")
+    __slots__ = (
+        "_accepted",
+        "_function",
+        "_further",
+        "_hints",
+        "_known",
+        "_names",
+        "_required",
+        "_takes_steps",
+        "culprit",
+        "defaults",
+    )
 
-    def __init__(self, function: Callable[..., Any], culprit: str) -> None:
+    def __init__(self, function: Callable[..., Any], culprit: str, *, takes_steps: bool = False) -> None:
+        self._takes_steps = takes_steps
         self.culprit = culprit
         self._function = function
         try:
@@ -91,7 +103,7 @@ class Parameters:
                     self._refuse_type(name, Misfit(value, hints[name]))
             else:
                 self._check(name, value)
-                bound[name] = _freeze_argument(value, f"{self.culprit}, argument {name!r}")
+                bound[name] = self._frozen(name, value)
         return bound
 
     def _takes(self, bound: dict[str, Any]) -> bool:
@@ -113,6 +125,13 @@ class Parameters:
             self._refuse_type(name, wrong)
         if not depends_on_value(hint):
             self._accepted[name if name in self._known else ""].add(type(value))
+
+    def _frozen(self, name: str, value: Any) -> Bound:
+        where = f"{self.culprit}, argument {name!r}"
+        try:
+            return freeze(value, where, steps=self._takes_steps)
+        except RecursionError:
+            raise ArgumentError(f"{where}: it contains itself, or is nested too deep; pass a flatter value") from None
 
     def _refuse_binding(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
         takes = f"it takes ({', '.join(self._signature_texts())})"
@@ -202,17 +221,12 @@ def _reads_as(text: str, kind: Callable[[str], Any]) -> bool:
     return True
 
 
-def _freeze_argument(value: Any, where: str) -> Bound:
-    try:
-        return freeze(value, where)
-    except RecursionError:
-        raise ArgumentError(f"{where}: it contains itself, or is nested too deep; pass a flatter value") from None
-
-
-def freeze(value: Any, where: str) -> Bound:  # noqa: PLR0911 - one case a line
+def freeze(value: Any, where: str, *, steps: bool = False) -> Bound:  # noqa: PLR0911 - one case a line
     """Return the value as it stands now: containers are copied, so that changing them later changes no graph.
 
     Lists, tuples, dicts, named tuples and dataclasses with references in them become a :class:`Nest`.
+
+    Steps stand in it only where *steps* allows: a pipeline may be told which steps to call.
 
     Raises:
         ArgumentError: something in it cannot be an argument; *where* is named.
@@ -223,32 +237,36 @@ def freeze(value: Any, where: str) -> Bound:  # noqa: PLR0911 - one case a line
     if cls in SCALARS:
         return Constant(value)
     if cls is list or cls is tuple:
-        return _freeze_items(cls.__name__, value, where)
+        return _freeze_items(cls.__name__, value, where, steps)
     if cls is dict:
-        return _freeze_dict(value, where)
+        return _freeze_dict(value, where, steps)
     if cls is set or cls is bytearray:
         return Constant(value.copy())
     if is_named_tuple(cls):
-        return _freeze_record(value, cls._fields, tuple(value), where)
+        return _freeze_record(value, cls._fields, tuple(value), where, steps)
     if dataclasses.is_dataclass(cls):
         names = tuple(field.name for field in dataclasses.fields(cls))
-        return _freeze_record(value, names, tuple(getattr(value, name) for name in names), where)
-    if not isinstance(value, type) and getattr(cls, "declares_calls", False):
+        return _freeze_record(value, names, tuple(getattr(value, name) for name in names), where, steps)
+    if not steps and getattr(cls, "declares_calls", False):
         raise ArgumentError(f"{where} is {value!r} itself; call it, or pass its plain function (`.function`)")
+    if getattr(cls, "declared_only", False):
+        raise ArgumentError(
+            f"{where} is {value!r}; call that pipeline inside the pipeline function, or pass run(...).output()"
+        )
     return Constant(value)
 
 
-def _freeze_items(kind: Any, value: list[Any] | tuple[Any, ...], where: str) -> Bound:
+def _freeze_items(kind: Any, value: list[Any] | tuple[Any, ...], where: str, steps: bool) -> Bound:
     if SCALARS.issuperset(map(type, value)):
         return Constant(value[:])
-    items = tuple([freeze(item, where) for item in value])
+    items = tuple([freeze(item, where, steps=steps) for item in value])
     if all(type(item) is Constant for item in items):
         return Constant(type(value)(_values(items)))
     return Nest(kind, items)
 
 
-def _freeze_dict(value: dict[Any, Any], where: str) -> Bound:
-    items = tuple([freeze(item, where) for item in value.values()])
+def _freeze_dict(value: dict[Any, Any], where: str, steps: bool) -> Bound:
+    items = tuple([freeze(item, where, steps=steps) for item in value.values()])
     if all(type(item) is Constant for item in items):
         return Constant(dict(zip(value, _values(items), strict=True)))
     for key in value:
@@ -259,8 +277,8 @@ def _freeze_dict(value: dict[Any, Any], where: str) -> Bound:
     return Nest("dict", items, tuple(value))
 
 
-def _freeze_record(value: Any, names: tuple[str, ...], values: tuple[Any, ...], where: str) -> Bound:
-    items = tuple([freeze(item, where) for item in values])
+def _freeze_record(value: Any, names: tuple[str, ...], values: tuple[Any, ...], where: str, steps: bool) -> Bound:
+    items = tuple([freeze(item, where, steps=steps) for item in values])
     if all(type(item) is Constant for item in items):
         return Constant(value)
     from mlflow_pipes.content.naming import type_name

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from mlflow_pipes.authoring.binding import Bound, Nest, references_in
 from mlflow_pipes.authoring.declaration import Call, Group
+from mlflow_pipes.authoring.hints import plain_function
 from mlflow_pipes.authoring.names import assign
 from mlflow_pipes.authoring.pipeline import Pipeline, PipelineCall
 from mlflow_pipes.authoring.reference import OutputRef, call_of, path_of, text_of
@@ -74,7 +75,7 @@ def _graph_of_pipeline(call: PipelineCall, identify: Identify) -> Graph:
         timeout_s=settings.timeout_s,
         tags=settings.tags,
         file=_file_of(pipeline.function),
-        doc=inspect.getdoc(pipeline.function) or "",
+        doc=_doc_of(pipeline.function),
     )
 
 
@@ -93,7 +94,7 @@ def _graph_of_step(ref: OutputRef, identify: Identify) -> Graph:
         output=nodes.binding(ref),
         parameters={name: bound.value for name, bound in call.arguments.items() if isinstance(bound, Constant)},
         file=_file_of(function),
-        doc=inspect.getdoc(function) or "",
+        doc=_doc_of(function),
     )
 
 
@@ -208,10 +209,14 @@ class _Nodes:
             reuse=settings.reuse,
             max_age_s=settings.max_age_s,
             options=step.declared.options,
-            doc=inspect.getdoc(step.function) or "",
+            doc=_doc_of(step.function),
         )
 
 
 def _file_of(function: Any) -> str:
-    code = getattr(inspect.unwrap(getattr(function, "func", function)), "__code__", None)
+    code = getattr(plain_function(function), "__code__", None)
     return code.co_filename if code else ""
+
+
+def _doc_of(function: Any) -> str:
+    return inspect.getdoc(plain_function(function)) or ""

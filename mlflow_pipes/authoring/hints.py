@@ -18,10 +18,20 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     Names imported under ``TYPE_CHECKING`` and classes local to a function cannot be resolved: such a hint is unknown,
     and unknown hints are never a reason for an error.
     """
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = plain_function(function)
     raw: Mapping[str, Any] = getattr(function, "__annotations__", {})
     return _resolved(raw, getattr(function, "__globals__", {}))
+
+
+def plain_function(function: Any) -> Any:
+    """Return the function inside partials and decorators that keep it as ``__wrapped__``."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return function
 
 
 def field_hints(cls: type) -> dict[str, Any]:

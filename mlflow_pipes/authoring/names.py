@@ -14,6 +14,7 @@ from typing import Any
 
 from mlflow_pipes.authoring.assignable import SCALARS
 from mlflow_pipes.authoring.declaration import Call, Group, Item
+from mlflow_pipes.authoring.hints import plain_function
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.model.graph import Constant
 
@@ -85,7 +86,7 @@ def _check_one_function(name: str, items: Sequence[Item]) -> None:
 
 
 def _place(function: Callable[..., Any]) -> str:
-    code = getattr(getattr(function, "func", function), "__code__", None)
+    code = getattr(plain_function(function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
 
 
@@ -137,8 +138,8 @@ def _text(value: Any) -> str | None:
     cls = type(value)
     if cls is int or cls is float or cls is bool or value is None:
         return repr(value)
-    if isinstance(value, enum.Enum):
-        return value.name
+    if isinstance(value, enum.Enum) or getattr(cls, "declares_calls", False):
+        return str(value.name)
     if isinstance(value, PurePath):
         value = value.name
     elif cls not in SCALARS:

@@ -59,6 +59,8 @@ class PipelineCall:
         output: what its function returned.
     """
 
+    declared_only = True
+
     __slots__ = ("arguments", "declaration", "output", "pipeline")
 
     def __init__(
@@ -245,7 +247,8 @@ def _declared(function: Callable[P, R], options: Mapping[str, Any]) -> Pipeline[
     culprit = checked_function(function, "pipeline")
     given = {option: value for option, value in options.items() if value is not None}
     name = checked_name(given.pop("name", function_name(function)), culprit)
-    return Pipeline(function, _changed(PipelineSettings(name), given, culprit), Parameters(function, culprit))
+    settings = _changed(PipelineSettings(name), given, culprit)
+    return Pipeline(function, settings, Parameters(function, culprit, takes_steps=True))
 
 
 def _changed(settings: PipelineSettings, changes: Mapping[str, Any], culprit: str) -> PipelineSettings:

@@ -65,7 +65,10 @@ class Step(Generic[P, R]):
                 options = dataclasses.replace(options, target=scope.target)
             call = Call(self, bound, options, self._after + scope.after, scope.declaration, scope.group)
         for argument in bound.values():
-            if type(argument) is not Constant:
+            cls = type(argument)
+            if cls is OutputRef:
+                _check_origin(call, call_of(cast("OutputRef", argument)))
+            elif cls is not Constant:
                 for ref in references_in(argument):
                     _check_origin(call, call_of(ref))
         for other in call.after:

@@ -321,3 +321,17 @@ def test_networkx_sees_data_and_order(declared):
     edge = network["flight_delays/split"]["flight_delays/train"][0]
     assert edge == {"parameter": "rows", "path": ("train",), "kind": "data"}
     assert network["flight_delays/choose"]["notify"][0]["kind"] == "after"
+
+
+def test_a_pipeline_may_be_told_which_steps_to_call(declared):
+    @pipeline
+    def apply(rows: list[float], trainers: list):
+        return [trainer(rows, 3) for trainer in trainers]
+
+    @pipeline
+    def top():
+        rows = load(Path())
+        return apply(rows, [train, step(name="train again")(train.function)])
+
+    assert list(declared(top()).nodes) == ["load", "apply/train", "apply/train again"]
+    assert declared(apply.options(name="x")([1.0], [train])).parameters["trainers"] == [train]

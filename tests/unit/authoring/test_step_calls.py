@@ -43,6 +43,11 @@ def fit(table, *, depth: int, **params):
     return (table, depth, params)
 
 
+@pipeline
+def simple():
+    return double(1)
+
+
 class Pair(NamedTuple):
     left: object
     right: object
@@ -103,6 +108,10 @@ def test_defaults_that_were_not_given_are_left_out(declared):
         (lambda: load(Path(), rows="8"), ["wants int for 'rows'", "'8' (str)", "write 8"]),
         (lambda: load(Path(), rows=8.5), ["wants int for 'rows'", "8.5 (float)"]),
         (lambda: collect(double), ["step 'collect'", "argument 'values'", "<step double> itself", "call it"]),
+        (
+            lambda: collect([simple()]),
+            ["argument 'values'", "<pipeline call simple: 1 step, not run yet>", "run(...).output()"],
+        ),
         (lambda: collect({("a", 1): double(1)}), ["argument 'values'", "('a', 1)", "use str or int as keys"]),
     ],
 )
@@ -297,3 +306,25 @@ def test_a_reference_from_a_running_step_cannot_be_stored_yet():
         pickle.dumps(double(1))
     with pytest.raises(DeclarationError, match="not supported yet"):
         cloudpickle.dumps([double(1)])
+
+
+def test_hints_are_those_of_the_function_inside_a_decorator():
+    def logged(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return call
+
+    decorated = step(logged(load.function))
+    with pytest.raises(ArgumentError, match="wants int for 'rows'"):
+        decorated(Path(), rows="8")
+    assert decorated(Path()).after(double(1)) is not None
+
+
+def test_a_chain_longer_than_the_recursion_limit_is_declared_and_freed(declared):
+    ref = double(0)
+    for _ in range(5000):
+        ref = double(ref)
+    assert len(declared(ref).nodes) == 5001
+    del ref
