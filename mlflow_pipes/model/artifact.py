@@ -35,6 +35,21 @@ class Leaf:
         parts = (self.codec, self.digest.hash, self.digest.size_bytes, self.form)
         object.__setattr__(self, "identity", digest_record("pipes.leaf/1", parts))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without computing the identity again: artifacts travel with every attempt."""
+        return _leaf, (self.codec, *self.digest, self.form, self.inline, self.identity)
+
+
+def _leaf(codec: str, hash_: str, size_bytes: int, form: str, inline: bytes | None, identity: str) -> Leaf:
+    leaf = object.__new__(Leaf)
+    put = object.__setattr__
+    put(leaf, "codec", codec)
+    put(leaf, "digest", Digest(hash_, size_bytes))
+    put(leaf, "form", form)
+    put(leaf, "inline", inline)
+    put(leaf, "identity", identity)
+    return leaf
+
 
 @dataclass(frozen=True, slots=True)
 class Collection:
