@@ -13,6 +13,7 @@ import functools
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin
 
 from mlflow_pipes.authoring.hints import NoneType, bare, is_named_tuple, is_typed_dict, is_union, members
@@ -29,8 +30,12 @@ _TABLES = frozenset(
 )  # fmt: skip
 _STORED_AS_TABLE = _TABLES | {("pandas", "Series")}
 _GIVEN_FOR_TABLE = _TABLES | {("pyarrow", "RecordBatchReader")}
-# what content may make of a stored model on request; never a certain mismatch
-_CONVERTED = frozenset({("mlflow", "PyFuncModel")})
+# Models are given as what the consumer asks for: the estimator, MLflow's wrapper, or the folder of the MLflow model.
+_ANY_MODEL = frozenset({("mlflow", "PyFuncModel"), ("mlflow_pipes", "SignedModel")})
+_MODEL_PACKAGES = frozenset(
+    {"sklearn", "xgboost", "lightgbm", "catboost", "torch", "keras", "tensorflow", "statsmodels", "prophet", "mlflow",
+     "spacy", "onnx", "transformers", "sentence_transformers", "pyspark"}
+)  # fmt: skip
 
 
 def conflicts(produced: Any, wanted: Any) -> bool:
@@ -94,7 +99,9 @@ def _is_converted(made: type, wish: type) -> bool:
     """What content gives for something else: a table of another library, what MLflow makes of a stored model."""
     if _names(made) & _STORED_AS_TABLE and _names(wish) & _GIVEN_FOR_TABLE:
         return True
-    return _package_and_name(made) in _CONVERTED or _package_and_name(wish) in _CONVERTED
+    if _package_and_name(made) in _ANY_MODEL or _package_and_name(wish) in _ANY_MODEL:
+        return not ({made, wish} & (SCALARS | _CONTAINERS))
+    return issubclass(wish, PurePath) and any(package in _MODEL_PACKAGES for package, _ in _names(made))
 
 
 def _is_promoted(made: type, wish: type) -> bool:

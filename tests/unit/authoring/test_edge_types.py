@@ -62,6 +62,9 @@ class Predicts(Protocol):
     def predict(self, x): ...
 
 
+SignedModel = type("SignedModel", (), {"__module__": "mlflow_pipes.content.models"})
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -82,7 +85,8 @@ FITTING = [
     (dict[str, int], dict[str, float]), (dict[str, int], abc.Mapping[str, Any]), (Row, dict), (dict[str, Any], Row), (Row, Row),
     (Split, tuple), (Split, Split), (Forest, Predicts), (Model, abc.Callable[[int], int]), (type[int], type),
     (pd.DataFrame, pa.Table), (pa.Table, pl.DataFrame), (pl.DataFrame, pd.DataFrame), (pd.DataFrame, abc.Iterable),
-    (list[pd.DataFrame], list[pa.Table]), (pd.Series, pa.Table), (Path, PurePath), (PurePath, Path), (str, Level), (Level, str),
+    (list[pd.DataFrame], list[pa.Table]), (pd.Series, pa.Table), (SignedModel, Path), (SignedModel, Model), (LogisticRegression, Path),
+    (LogisticRegression, SignedModel), (Path, PurePath), (PurePath, Path), (str, Level), (Level, str),
     (BaseEstimator, ClassifierMixin), (ClassifierMixin, BaseEstimator), (LogisticRegression, BaseEstimator),
     (None, int | None), (np.ndarray, np.ndarray[Any, np.dtype[np.float64]]), (float, np.float64),
 ]  # fmt: skip
@@ -93,7 +97,7 @@ CONFLICTING = [
     (list[int], abc.Iterable[str]), (dict[str, int], dict[str, str]), (dict[str, int], dict[int, int]), (dict, list),
     (tuple[int, str], tuple[int, int]), (tuple[int, int], tuple[int, int, int]), (tuple[int, ...], tuple[str, str]),
     (tuple[int, str], tuple[int, ...]), (list[int], tuple[int, ...]), (Literal["a"], Literal["b"]), (Literal["a"], int),
-    (int, Literal["a"]), (pd.DataFrame, Model), (Model, pa.Table), (pd.DataFrame, np.ndarray), (pa.Table, pd.Series), (list[Model], list[Other]),
+    (int, Literal["a"]), (pd.DataFrame, Model), (Model, pa.Table), (pd.DataFrame, np.ndarray), (pa.Table, pd.Series), (SignedModel, float), (SignedModel, dict), (Model, Path), (Path, LogisticRegression), (list[Model], list[Other]),
     (UserId, str), (Annotated[int, "years"], str), (Colour, int), (Row, list), (Split, dict), (bytes, str), (str, abc.Mapping),
 ]  # fmt: skip
 
