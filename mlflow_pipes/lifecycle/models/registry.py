@@ -15,6 +15,7 @@ from mlflow_pipes.lifecycle.locks import exclusive
 from mlflow_pipes.lifecycle.models.folder import model_digest
 from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, sqlite_file, without_password
 from mlflow_pipes.lifecycle.models.version import DIGEST_TAG, ModelVersion, tags_of, version_of
+from mlflow_pipes.tracking import embedded_schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -153,9 +154,9 @@ class ModelRegistry:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        if file := sqlite_file(self.uri):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _ensure_tables(self.uri)
+        file = sqlite_file(self.uri)
+        if file == self.folder / "mlflow.db":
+            embedded_schema.ensure(file)  # MLflow's own start is not safe for two processes at once
         try:
             yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         except MlflowException as error:
@@ -217,17 +218,6 @@ class ModelRegistry:
             found.name, found.version, found.source, found.tags,
             registry=without_password(self.uri), run_id=found.run_id or "",
         )  # fmt: skip
-
-
-def _ensure_tables(uri: str) -> None:
-    """Make MLflow's tables in a new SQLite file, under the lock that MLflow itself has for this."""
-    from mlflow.store.db import utils
-
-    engine = utils.create_sqlalchemy_engine(uri)
-    try:
-        utils._safe_initialize_tables(engine)  # noqa: SLF001 - the stores call the unsafe one: two starts would collide
-    finally:
-        engine.dispose()
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:

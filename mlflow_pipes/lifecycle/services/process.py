@@ -110,29 +110,25 @@ def terminate(pid: int, process: str, *, timeout_s: float) -> None:
 
 def _signal(pid: int, process: str, number: signal.Signals, *, group: bool = False) -> bool:
     """Send a signal; False when the process is gone."""
-    if pid <= 0:  # to kill(2) these mean whole groups
+    if not alive(pid, process):
         return False
-    if not hasattr(os, "pidfd_open"):
-        if not alive(pid, process):
-            return False
-        os.kill(pid, number)
-        return True
     try:
+        if not hasattr(os, "pidfd_open"):
+            os.kill(pid, number)
+            return True
         descriptor = os.pidfd_open(pid)
+        try:
+            # The descriptor holds on to one process: if that is ours now, it is ours when the signal arrives.
+            if not alive(pid, process):
+                return False
+            if group and os.getpgid(pid) == pid:
+                os.killpg(pid, number)
+            signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
     except ProcessLookupError:
         return False
-    try:
-        # The descriptor holds on to one process; if that is ours now, it is ours when the signal arrives.
-        if not alive(pid, process):
-            return False
-        if group and os.getpgid(pid) == pid:
-            os.killpg(pid, number)
-        signal.pidfd_send_signal(descriptor, number)
-        return True
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(descriptor)
+    return True
 
 
 def _gone_within(pid: int, process: str, timeout_s: float) -> bool:
