@@ -17,7 +17,7 @@ def as_declared(value: Any, declared: Any, step: str) -> Any:
     Raises:
         UnstorableOutputError: it is not a record of the declared type, or None where something was declared.
     """
-    if not isinstance(declared, type) or get_origin(declared) is not None or declared is object:
+    if declared is Any or declared is object or not isinstance(declared, type) or get_origin(declared) is not None:
         return value
     if value is None and declared is not type(None):
         raise UnstorableOutputError(

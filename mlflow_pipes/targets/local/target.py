@@ -255,7 +255,11 @@ class LocalTarget:
 
     def _hear(self, link: WorkerLink) -> bool:
         """Take what a worker said; return False when it will say nothing more."""
-        messages = link.receive()
+        try:
+            messages = link.receive()
+        except Exception as error:  # noqa: BLE001 - unpickling raises anything, such as after an upgrade under our feet
+            self._kill(link, FailureKind.WORLD, f"its worker's answer cannot be read: {error}")
+            return False
         if messages is None:
             return False
         if messages and link.assignment is not None:
