@@ -14,7 +14,7 @@ from mlflow_pipes.cli.type_words import metavar_of, text_of
 from mlflow_pipes.cli.values import can_be_text, items_of, may_be_none, sequence_of, value_of, without_none
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 PREFIX = "parameter_"  # of destinations, so that a parameter called ``target`` is not the run's target
 
@@ -128,12 +128,3 @@ def _help(said: str, default: Any, hint: Any) -> str:
     if default is inspect.Parameter.empty:
         return "  ".join(pieces)
     return "  ".join([*pieces, f"[default: {text_of(default)}]"])
-
-
-def as_command_line(arguments: Mapping[str, Any]) -> str:
-    """Return arguments as a person would type them, for titles.
-
-    >>> as_command_line({"depths": (4, 8), "seed": 1})
-    '--depths 4,8 --seed 1'
-    """
-    return " ".join(f"--{name.replace('_', '-')} {text_of(value)}" for name, value in arguments.items())

@@ -115,7 +115,7 @@ def _label(item: StepProgress | NameProgress) -> str:
 
 def _line(item: StepProgress | NameProgress, look: Look, now: float, tick: int, width: int) -> Line:
     indent = "  " * item.depth
-    limit = width if look.width is None else max(8, min(width, look.width // 2))
+    limit = width if look.width is None else min(width, max(8, look.width // 2))
     label = pad(indent + clip(look.readable(_label(item)), limit - len(indent), look.dots), limit)
     if isinstance(item, NameProgress) and item.total > 1:
         return _counted(item, look, label, tick)

@@ -151,7 +151,7 @@ def _region_class() -> Any:
 
             def __rich_console__(self, console: Any, options: Any) -> Any:
                 for line in self.lines:
-                    for text, style in line:
+                    for text, style in line if self._look.colour else [(text, "") for text, _ in line]:
                         yield Segment(self._look.readable(text), Style.parse(style) if style else None)
                     yield Segment.line()
 

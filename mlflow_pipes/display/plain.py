@@ -100,7 +100,8 @@ class PlainObserver:
 
     def _finish(self) -> None:
         self.close()
-        self._write(summary_lines(self.progress, self._look, self._clock()))
+        lines = summary_lines(self.progress, self._look, self._clock())
+        self._write([[], *lines] if self.progress.failures or self.progress.metrics else lines)
 
     def _ended_line(self, step: StepProgress, now: float) -> Line:
         status = step.status

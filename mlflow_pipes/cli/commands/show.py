@@ -8,7 +8,6 @@ import click
 
 from mlflow_pipes.cli.moments import local_time, utc_now
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
-from mlflow_pipes.cli.parameters import as_command_line
 from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
 from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.failure import failure_lines, quoted
@@ -76,13 +75,13 @@ def _head(run: Run) -> list[Line]:
     facts = {
         "run": run.id,
         "started": f"{local_time(run.started_at)} by {run.user} on {run.host}, target {run.target}",
-        "parameters": as_command_line(run.parameters),
+        "parameters": ", ".join(f"{name}={text}" for name, text in run.parameters.items()),
         "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
         "source": _source(run),
         "message": run.message if not status.good else "",
         "output": describe(run.artifact) or "",
     }
-    lines += [[(f"  {name:<11}", "dim"), (text, "")] for name, text in facts.items() if text]
+    lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in facts.items() if text]
     return lines
 
 
