@@ -1,0 +1,306 @@
+"""The loop, with a real ledger in memory and a target that does as it is told."""
+
+import itertools
+import time
+
+import pytest
+
+from mlflow_pipes import content
+from mlflow_pipes.engine import Engine, Inputs
+from mlflow_pipes.errors import ArgumentError, ConfigurationError, TargetError
+from mlflow_pipes.model.attempt import (
+    Assignment,
+    AttemptFailed,
+    AttemptId,
+    AttemptSucceeded,
+    Capacity,
+    Failure,
+    FailureKind,
+    LogLine,
+)
+from mlflow_pipes.model.graph import Constant, Gather, Graph, Output, StepNode
+from mlflow_pipes.model.run import OutputCached, RunEnded, RunStarted, Status, StepChanged
+from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
+from mlflow_pipes.stores.memory import MemoryDatastore
+from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+from mlflow_pipes.workspace.process import this_host, this_process
+
+LARGE = "x" * 5000  # more than rides inline
+
+
+class ObedientTarget:
+    """Does attempts at once, by plain functions over loaded arguments; answers may be scripted by attempt."""
+
+    def __init__(self, functions, datastore, script=()):
+        self.name = "local"
+        self.functions = functions
+        self.datastore = datastore
+        self.script = dict(script)
+        self.assignments: list[Assignment] = []
+        self.cancelled: list[AttemptId] = []
+
+    def start(self, report):
+        self.report = report
+
+    def capacity(self):
+        return Capacity(cpus=2, slots=2)
+
+    def submit(self, assignment):
+        self.assignments.append(assignment)
+        attempt = assignment.attempt
+        scripted = self.script.get((attempt.node, attempt.number))
+        if isinstance(scripted, TargetError):
+            raise scripted
+        if scripted == "hang":
+            return
+        if isinstance(scripted, Failure):
+            self.report(AttemptFailed(attempt, scripted, time.time(), time.time(), "w"))
+            return
+        arguments = {name: content.load(one, self.datastore) for name, one in assignment.arguments.items()}
+        self.report(LogLine(attempt, "stdout", f"doing {attempt.node}", time.time()))
+        output = content.store(self.functions[attempt.node.partition("[")[0]](*arguments.values()), self.datastore)
+        self.report(AttemptSucceeded(attempt, output, time.time(), time.time(), "w", this_host()))
+
+    def cancel(self, attempt):
+        self.cancelled.append(attempt)
+        self.report(AttemptFailed(attempt, Failure(FailureKind.CANCELLED, "cancelled"), time.time(), time.time()))
+
+    def close(self):
+        pass
+
+
+class Recording:
+    def __init__(self):
+        self.records = []
+        self.events = []
+
+    def recorded(self, records):
+        self.records += records
+
+    def seen(self, event):
+        self.events.append(event)
+
+
+class SystemClock:
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+def definition(name, **options):
+    return StepDefinition(name, CodeFingerprint(f"{name:0<64}"), PickledFunction(name, b""), **options)
+
+
+def node(name, arguments, *, options=None, **definition_options):
+    step = definition(name.partition("[")[0], **definition_options)
+    return StepNode(name, step, arguments, options or StepOptions())
+
+
+def graph_of(*nodes, output=None, **options):
+    return Graph("flow", {one.id: one for one in nodes}, output=output, **options)
+
+
+class World:
+    """A ledger, a datastore, and runs of graphs on an obedient target."""
+
+    def __init__(self):
+        self.ledger = SqlLedger.open(":memory:")
+        self.datastore = MemoryDatastore()
+        self.ids = (f"{number:032x}" for number in itertools.count(1))
+
+    def engine(self, graph, functions, script=(), observers=()):
+        target = ObedientTarget(functions, self.datastore, script)
+        inputs = Inputs(self.datastore)
+        inputs.prepare(graph)
+        started = RunStarted(
+            next(self.ids), graph.name, graph.name, time.time(), host=this_host(), process=this_process()
+        )
+        seen = Recording()
+        engine = Engine(
+            graph,
+            started=started,
+            ledger=self.ledger,
+            datastore=self.datastore,
+            inputs=inputs,
+            targets={"local": target},
+            default_target="local",
+            observers=[*observers, seen],
+            clock=SystemClock(),
+            new_id=lambda: next(self.ids),
+            chance=lambda: 0.5,
+        )
+        target.start(engine.report)
+        return engine, target, seen
+
+    def run(self, graph, functions, script=(), observers=()):
+        engine, target, seen = self.engine(graph, functions, script, observers)
+        return engine.run(), target, seen
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.ledger.close()
+
+
+FLOW = graph_of(
+    node("make", {"size": Constant(5000)}),
+    node("measure", {"text": Output("make")}),
+    output=Output("measure"),
+)
+FUNCTIONS = {"make": lambda size: "x" * size, "measure": len}
+
+
+def final(seen):
+    return {record.step_run_id: record.status for record in seen.records if isinstance(record, StepChanged)}
+
+
+def done_nodes(target):
+    return [(one.attempt.node, one.attempt.number) for one in target.assignments]
+
+
+def test_outputs_flow_and_the_entry_stands_in_the_ledger_before_the_success(world):
+    status, target, seen = world.run(FLOW, FUNCTIONS)
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("make", 1), ("measure", 1)]
+    kinds = [(type(record), getattr(record, "status", None)) for record in seen.records]
+    assert kinds.index((OutputCached, None)) < kinds.index((StepChanged, Status.SUCCEEDED))
+    ended = seen.records[-1]
+    assert isinstance(ended, RunEnded)
+    assert content.load(ended.output, world.datastore) == 5000
+
+
+def test_a_second_run_reuses_everything(world):
+    world.run(FLOW, FUNCTIONS)
+    status, target, seen = world.run(FLOW, FUNCTIONS)
+    assert (status, target.assignments) == (Status.SUCCEEDED, [])
+    assert set(final(seen).values()) == {Status.REUSED}
+
+
+def test_a_literal_and_an_output_of_the_same_value_are_the_same_input(world):
+    world.run(
+        graph_of(node("one", {}), node("double", {"x": Output("one")})), {"one": lambda: 1, "double": lambda x: 2 * x}
+    )
+    _, target, _ = world.run(graph_of(node("double", {"x": Constant(1)})), {})
+    assert target.assignments == []
+
+
+def test_parts_and_collections_of_outputs_are_formed(world):
+    graph = graph_of(
+        node("pair", {}),
+        node("add", {"values": Gather("list", (Output("pair", ("a",)), Constant(10), Output("pair", ("b", 0))))}),
+        output=Output("add"),
+    )
+    status, _, seen = world.run(graph, {"pair": lambda: {"a": 1, "b": (2, 3)}, "add": sum})
+    assert content.load(seen.records[-1].output, world.datastore) == 13
+    assert status is Status.SUCCEEDED
+
+
+def test_an_output_without_the_part_asked_for_fails_the_consumer_by_name(world):
+    graph = graph_of(node("pair", {}), node("use", {"x": Output("pair", ("missing",))}))
+    status, _, seen = world.run(graph, {"pair": lambda: {"a": 1}, "use": lambda x: x})
+    assert status is Status.FAILED
+    assert "'use'" in seen.records[-1].message
+    assert "missing" in seen.records[-1].message
+
+
+def test_an_effect_is_done_every_time_and_never_answered_from_the_cache(world):
+    graph = graph_of(node("deploy", {"x": Constant(1)}, reuse="never"))
+    for _ in range(2):
+        _, target, _ = world.run(graph, {"deploy": lambda x: x})
+        assert done_nodes(target) == [("deploy", 1)]
+
+
+def test_a_lost_blob_is_made_again_when_the_cache_names_it(world):
+    world.run(FLOW, FUNCTIONS)
+    world.datastore.delete([digest for digest, _ in world.datastore.blobs()])
+    changed = graph_of(FLOW.nodes["make"], node("other", {"text": Output("make")}))
+    status, target, _ = world.run(changed, {**FUNCTIONS, "other": lambda text: text[:3]})
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("make", 1), ("other", 1)]
+
+
+def test_an_input_that_a_worker_finds_corrupt_is_made_again_and_the_step_tried_again(world):
+    world.run(graph_of(FLOW.nodes["make"]), FUNCTIONS)
+    (blob,) = [digest for digest, _ in world.datastore.blobs()]
+    lost = Failure(FailureKind.INPUT, "corrupt", blobs=(str(blob),))
+    status, target, _ = world.run(FLOW, FUNCTIONS, {("measure", 1): lost})
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("measure", 1), ("make", 1), ("measure", 2)]
+
+
+def test_a_constant_that_a_worker_finds_corrupt_is_stored_again(world):
+    graph = graph_of(node("measure", {"text": Constant([LARGE])}))
+    lost = Failure(FailureKind.INPUT, "corrupt", blobs=(str(content.store([LARGE], MemoryDatastore()).digest),))
+    status, target, _ = world.run(graph, FUNCTIONS, {("measure", 1): lost})
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("measure", 1), ("measure", 2)]
+
+
+def test_a_target_that_cannot_take_an_attempt_fails_it_and_a_retry_may_mend_it(world):
+    options = StepOptions(retries=RetryPolicy(count=1, delay_s=0.0))
+    graph = graph_of(node("measure", {"text": Constant("abc")}, options=options))
+    status, target, _ = world.run(graph, FUNCTIONS, {("measure", 1): TargetError("full")})
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("measure", 1), ("measure", 2)]
+
+
+def test_cancelling_stops_what_runs_and_gives_its_key_back(world):
+    engine, target, _ = world.engine(FLOW, FUNCTIONS, {("make", 1): "hang"})
+    engine.cancel("enough")
+    assert engine.run() is Status.CANCELLED
+    assert [attempt.node for attempt in target.cancelled] == ["make"]
+    status, _, _ = world.run(FLOW, FUNCTIONS)
+    assert status is Status.SUCCEEDED
+
+
+def test_a_request_in_the_ledger_cancels_the_run(world):
+    engine, _, seen = world.engine(FLOW, FUNCTIONS, {("make", 1): "hang"})
+
+    class Canceller:
+        def recorded(self, records):
+            for record in records:
+                if isinstance(record, RunStarted):
+                    world.ledger.request_cancel(record.run_id)
+
+        def seen(self, event):
+            pass
+
+    engine._observers._observers.append(Canceller())
+    assert engine.run() is Status.CANCELLED
+    assert "another process" in seen.records[-1].message
+
+
+def test_an_observer_that_fails_is_dropped_and_the_run_goes_on(world, caplog):
+    class Broken:
+        def recorded(self, records):
+            raise ZeroDivisionError
+
+        def seen(self, event):
+            raise ZeroDivisionError
+
+    status, _, seen = world.run(FLOW, FUNCTIONS, observers=[Broken()])
+    assert status is Status.SUCCEEDED
+    assert caplog.text.count("the observer Broken failed") == 1
+    assert [event.text for event in seen.events] == ["doing make", "doing measure"]
+
+
+def test_a_constant_that_cannot_be_stored_names_step_and_argument(world):
+    graph = graph_of(node("measure", {"text": Constant(x for x in "abc")}))
+    with pytest.raises(ArgumentError, match=r"step 'measure', argument 'text'"):
+        world.run(graph, FUNCTIONS)
+
+
+def test_a_step_on_an_unknown_target_is_refused_with_the_near_name(world):
+    graph = graph_of(node("measure", {"text": Constant("abc")}, options=StepOptions(target="locla")))
+    with pytest.raises(ConfigurationError, match="did you mean 'local'"):
+        world.run(graph, FUNCTIONS)
+
+
+def test_fail_fast_ends_a_run_whose_other_steps_are_cancelled(world):
+    graph = graph_of(node("make", {"size": Constant(1)}), node("measure", {"text": Constant("abc")}))
+    failed = Failure(FailureKind.EXCEPTION, "boom", ("ValueError",))
+    status, target, seen = world.run(graph, FUNCTIONS, {("make", 1): "hang", ("measure", 1): failed})
+    assert status is Status.FAILED
+    assert [attempt.node for attempt in target.cancelled] == ["make"]
+    assert sorted(final(seen).values()) == [Status.CANCELLED, Status.FAILED]
