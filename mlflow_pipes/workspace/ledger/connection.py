@@ -123,8 +123,15 @@ class Database:
             return int(self._open().execute(statement, parameters or {}).rowcount)
 
     def core(self) -> Connection:
-        """Return SQLAlchemy's connection, for making and migrating tables inside :meth:`write`."""
-        return self._open()
+        """Return SQLAlchemy's connection, for making and migrating tables inside :meth:`write`.
+
+        To SQLAlchemy it is in a transaction (of which the driver, in autocommit mode, knows nothing), so that nobody
+        who is given it begins one and commits ours with it.
+        """
+        connection = self._open()
+        if not connection.in_transaction():
+            connection.begin()
+        return connection
 
     def close(self) -> None:
         """Close the connection; idempotent."""

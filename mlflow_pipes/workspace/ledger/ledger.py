@@ -38,7 +38,7 @@ from mlflow_pipes.workspace.ledger.connection import Cursor, Database, Prepared,
 from mlflow_pipes.workspace.ledger.flights import LEASE_S, Claim, Entry, Flights, Orchestrator
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.schema import make_ready
-from mlflow_pipes.workspace.ledger.statements import KEYS_AT_ONCE, Statements
+from mlflow_pipes.workspace.ledger.statements import KEYS_AT_ONCE, statements_for
 from mlflow_pipes.workspace.process import is_alive, this_host, this_process
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._statements = Statements(database.dialect)
+        self._statements = statements_for(database.dialect)
         self._outbox = SqlOutbox(database)
         self._orchestrators: dict[str, Orchestrator] = {}
         self._held: defaultdict[str, set[int]] = defaultdict(set)

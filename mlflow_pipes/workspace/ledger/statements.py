@@ -127,6 +127,17 @@ class Statements:
         return self._prepare(query.where(key.in_([bindparam(name) for name in names])), *names)
 
 
+_compiled: dict[tuple[str, str], Statements] = {}
+
+
+def statements_for(dialect: Dialect) -> Statements:
+    """Return the statements for a dialect, compiled once a process."""
+    key = (dialect.name, dialect.paramstyle)
+    if key not in _compiled:
+        _compiled[key] = Statements(dialect)
+    return _compiled[key]
+
+
 _END = ("status", "ended_at", "output", "message", "revision")
 
 

@@ -1,0 +1,41 @@
+import subprocess
+
+from mlflow_pipes.model.run import SourceState
+from mlflow_pipes.workspace.source_state import source_state, without_credentials
+
+
+def git(folder, *arguments):
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=folder, check=True, capture_output=True
+    )
+
+
+def test_commit_branch_remote_and_dirty_flag_are_read(tmp_path):
+    git(tmp_path, "init", "-b", "trunk")
+    (tmp_path / "a.py").write_text("1")
+    git(tmp_path, "add", "a.py")
+    git(tmp_path, "commit", "-m", "first")
+    git(tmp_path, "remote", "add", "origin", "https://me:secret@example.com/x.git")
+    (tmp_path / "untracked.ipynb").write_text("")
+    state = source_state(tmp_path)
+    assert len(state.commit) == 40
+    assert (state.branch, state.remote, state.dirty) == ("trunk", "https://example.com/x.git", False)
+    (tmp_path / "a.py").write_text("2")
+    assert source_state(tmp_path).dirty
+
+
+def test_outside_a_repository_and_before_the_first_commit_there_is_no_commit(tmp_path):
+    assert source_state(tmp_path) == SourceState()
+    assert source_state(tmp_path / "nowhere") == SourceState()
+    git(tmp_path, "init", "-b", "trunk")
+    assert source_state(tmp_path).commit == ""
+
+
+def test_without_git_the_state_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert source_state(tmp_path) == SourceState()
+
+
+def test_remotes_by_ssh_are_left_as_they_are():
+    assert without_credentials("git@example.com:a/b.git") == "git@example.com:a/b.git"
+    assert without_credentials("ssh://git@example.com:22/b.git") == "ssh://example.com:22/b.git"
