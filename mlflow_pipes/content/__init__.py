@@ -8,6 +8,7 @@ from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Codec, Declined, Enco
 from mlflow_pipes.content.describing import describe
 from mlflow_pipes.content.loading import load
 from mlflow_pipes.content.memo import FileMemo, FileState, MemoryFileMemo
+from mlflow_pipes.content.model.signed import SignedModel
 from mlflow_pipes.content.parts import blobs_of, select
 from mlflow_pipes.content.storing import store
 
@@ -19,6 +20,7 @@ __all__ = [
     "FileMemo",
     "FileState",
     "MemoryFileMemo",
+    "SignedModel",
     "Stored",
     "Storing",
     "blobs_of",

@@ -27,11 +27,12 @@ class Encoded:
     """The root blob of a value, not yet written.
 
     Attributes:
-        pieces: its bytes; a generator is read once, while the datastore writes and hashes.
+        pieces: its bytes; a generator is read once, while the datastore writes and hashes. A digest where the
+            codec has put the blob there already.
         form: what besides the bytes gives the value back (part of its identity, so a function of the value alone).
     """
 
-    pieces: bytes | Pieces
+    pieces: bytes | Pieces | Digest
     form: str = ""
 
 

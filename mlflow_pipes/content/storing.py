@@ -12,7 +12,7 @@ from mlflow_pipes.content.codecs.raw import BYTES, TEXT
 from mlflow_pipes.content.naming import type_name
 from mlflow_pipes.content.records import fields_of, is_record
 from mlflow_pipes.content.registry import built_in_for, named, third_party
-from mlflow_pipes.digests import digest_bytes
+from mlflow_pipes.digests import Digest, digest_bytes
 from mlflow_pipes.errors import UnstorableOutputError
 from mlflow_pipes.model.artifact import Artifact, Collection, CollectionKind, Leaf
 
@@ -133,6 +133,8 @@ def _leaf(codec: str, encoded: Encoded, datastore: Datastore | None) -> Leaf:
         if len(pieces) <= INLINE_LIMIT_BYTES or datastore is None:
             return Leaf(codec, digest_bytes(pieces), encoded.form, pieces)
         return Leaf(codec, datastore.put((pieces,)), encoded.form)
+    if isinstance(pieces, Digest):
+        return Leaf(codec, pieces, encoded.form)
     stream = iter(pieces)
     first: list[bytes | memoryview] = []
     size_bytes = 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections.abc as abc
 import types
+from collections import abc
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
 _SEQUENCES = (list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.Iterator, abc.MutableSequence)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Declined, Encoded, Storing, Stored
+from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Declined, Encoded, Stored, Storing
 from mlflow_pipes.content.naming import find, type_name
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _items(values: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     if kinds <= _NATIVE:
         return values
     if kinds == {int}:
-        if -BIG < min(values) and max(values) < BIG:
+        if min(values) > -BIG and max(values) < BIG:
             return values
     return [jsonable(value) for value in values]
 

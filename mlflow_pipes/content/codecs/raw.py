@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.content.codec import Encoded, Storing, Stored
+from mlflow_pipes.content.codec import Encoded, Stored, Storing
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.artifact import Leaf
