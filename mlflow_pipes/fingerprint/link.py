@@ -195,6 +195,11 @@ class Linker:
         Raises:
             FingerprintError: it has no canonical encoding, nor anything else that could stand for it.
         """
+        if is_output_of_step(value):
+            raise FingerprintError(
+                f"{place.kind} {place.name} is the output of a step, which does not exist until that step has run. "
+                "Give the step that uses it a parameter, and pass the output as an argument."
+            )
         known = self.definition(value)
         if known is not None:
             return known
@@ -234,6 +239,8 @@ class Linker:
 
     def definition(self, value: Any) -> Target | None:
         """Return what stands for a function, class, module or other importable object; None for plain values."""
+        if is_output_of_step(value):
+            raise UnencodableError("the output of a step")
         if isinstance(value, FunctionType):
             return self.function(value)
         if isinstance(value, type):
@@ -401,8 +408,17 @@ def cell_contents(function: FunctionType) -> dict[str, Any]:
 
 
 def step_function(value: Any) -> Any:
-    """Return the plain function of a step, None for anything else."""
+    """Return the plain function of a step or pipeline, None for anything else."""
     if top_level(type(value).__module__) not in OWN_PACKAGES:
         return None
-    function = getattr(value, "function", None)
+    try:
+        function = object.__getattribute__(value, "__dict__").get("function")  # an OutputRef answers any getattr
+    except AttributeError:
+        return None
     return function if callable(function) else None
+
+
+def is_output_of_step(value: Any) -> bool:
+    """Whether a value is what a step call returns while a pipeline is declared."""
+    cls = type(value)
+    return cls.__name__ == "OutputRef" and top_level(cls.__module__) in OWN_PACKAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -25,18 +26,17 @@ def reference(function: Any, code: CodeFingerprint) -> FunctionReference:
             cannot be pickled.
     """
     plain = step_function(function) or function
-    if isinstance(plain, MethodType) and isinstance(plain.__self__, type):
-        plain = plain.__func__ if plain.__func__.__code__.co_argcount == 0 else plain
-    if not isinstance(plain, FunctionType):
+    written = inspect.unwrap(plain)  # a decorated function stands where the def below its decorators stands
+    if not isinstance(written, FunctionType) or isinstance(plain, MethodType):
         return _by_value(plain)
-    file = file_of_function(plain)
+    file = file_of_function(written)
     if file is None:
         return _by_value(plain)
-    qualname = plain.__code__.co_qualname
+    qualname = str(getattr(plain, "__qualname__", written.__qualname__))
     if "<" in qualname:
-        raise DeclarationError(_not_importable(plain, file, qualname))
-    name = str(plain.__globals__.get("__name__", ""))
-    module, root = natural_name(name, file, plain.__globals__.get("__spec__"))
+        raise DeclarationError(_not_importable(written, file, qualname))
+    name = str(written.__globals__.get("__name__", ""))
+    module, root = natural_name(name, file, written.__globals__.get("__spec__"))
     return ImportedFunction(module, qualname, file, str(root), code.sources)
 
 
@@ -47,7 +47,8 @@ def _not_importable(function: FunctionType, file: str, qualname: str) -> str:
     outer, _, inner = qualname.rpartition(".<locals>.")
     return (
         f"{inner} ({where}) is defined inside {outer.replace('.<locals>', '')}, so a worker cannot import it. Move it to "
-        "the top of its module, and pass what it took from around it as arguments."
+        "the top of its module, and pass what it took from around it as arguments. (If that is a decorator, let it use "
+        "functools.wraps.)"
     )
 
 
