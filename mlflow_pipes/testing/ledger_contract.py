@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Protocol
 
@@ -59,8 +60,8 @@ def key_of(name: str) -> str:
 
 
 def value(text: str) -> Artifact:
-    """Return an artifact that carries *text* inline."""
-    content = text.encode()
+    """Return an artifact that carries *text* inline, as JSON."""
+    content = json.dumps(text).encode()
     return Leaf("json", digest_bytes(content), inline=content)
 
 
@@ -121,7 +122,7 @@ class LedgerContract:
         hit = Hit(key_of("load"), value("42"), hex_id("step load"), T0, 2.0)
         assert self.ask(two_runs, "one", "load") == hit
         assert self.ask(two_runs, "two", "load") == hit
-        assert self.ask(two_runs, "two", "load").output.inline == b"42"
+        assert self.ask(two_runs, "two", "load").output.inline == b'"42"'
 
     def test_records_are_written_before_look_ups_are_answered(self, two_runs: Ledger) -> None:
         token = self.ask(two_runs, "one", "load").token

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from mlflow_pipes.model.artifact import Artifact, Collection, from_json
+from mlflow_pipes.errors import PipesError
+from mlflow_pipes.model.artifact import Artifact, Collection, Leaf, from_json
 from mlflow_pipes.model.publication import Publication
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.model.tracked import NOTHING_TRACKED, Metric, Tracked
@@ -228,13 +229,21 @@ def step_publication(row: Any, facts: StepFacts, rolled: tuple[Metric, ...], mlf
 
 def describe_outputs(output: Artifact | None) -> dict[str, str]:
     """Return a short description of each field of a record or dict, else of the one output."""
-    from mlflow_pipes.content import describe
-
     if output is None:
         return {}
     if isinstance(output, Collection) and output.kind in {"record", "dict"} and len(output.items) <= 100:
-        return {str(key): describe(item) for key, item in zip(output.keys, output.items, strict=True)}
-    return {"output": describe(output)}
+        return {str(key): _described(item) for key, item in zip(output.keys, output.items, strict=True)}
+    return {"output": _described(output)}
+
+
+def _described(artifact: Artifact) -> str:
+    from mlflow_pipes.content import describe
+
+    try:
+        return describe(artifact)
+    except (PipesError, ValueError):
+        # Written by a codec that is no longer installed, or by another version of it: publishing must go on.
+        return artifact.codec if isinstance(artifact, Leaf) else artifact.kind
 
 
 def _git_columns() -> tuple[Any, ...]:
