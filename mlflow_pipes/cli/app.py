@@ -108,7 +108,7 @@ def run(args: Sequence[str], *, debug: bool | None = None) -> int:
     """
     debug = bool(os.environ.get("PIPES_DEBUG")) if debug is None else debug
     try:
-        answer: Any = app.main(args=list(args), prog_name="pipes", standalone_mode=False)
+        answer = _invoke(args)
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon_stdout()
@@ -124,6 +124,19 @@ def run(args: Sequence[str], *, debug: bool | None = None) -> int:
 
         return tell(error, sys.stderr, debug=debug)
     return answer if isinstance(answer, int) else 0
+
+
+def _invoke(args: Sequence[str]) -> Any:
+    """Do what ``click`` does in ``main``, which would end the process by itself on a broken pipe."""
+    if completion := os.environ.get("_PIPES_COMPLETE"):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(app, {}, "pipes", "_PIPES_COMPLETE", completion)
+    try:
+        with app.make_context("pipes", list(args)) as context:
+            return app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
 
 
 def _abandon_stdout() -> None:

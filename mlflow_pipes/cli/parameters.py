@@ -91,14 +91,13 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, taken: Collectio
     if name in taken:
         name = f"param-{name}"
     required = parameter.default is parameter.empty
-    settings: dict[str, Any] = {"required": required, "help": _help(said, parameter.default, hint), "default": None}
+    settings: dict[str, Any] = {"required": required, "help": _help(said, parameter.default, hint)}
     declared = f"--{name}"
     if without_none(hint) is bool and not may_be_none(hint):
         declared = f"--{name}/--no-{name}"
         settings["is_flag"] = True
     elif sequence_of(hint) is not None:
         settings |= {"multiple": True, "metavar": metavar_of(hint), "callback": _collected(hint)}
-        settings["default"] = ()
     else:
         settings["type"] = ParameterType(hint)
         settings["metavar"] = metavar_of(hint)
