@@ -36,7 +36,7 @@ def metric_of(key: str, value: Any, *, step: int, timestamp_ms: int) -> Metric:
     if columns is not None:
         table = {str(name): _plain_list(key, column) for name, column in columns.items()}
         return Metric(key, "table", plain=table, step=step, timestamp_ms=timestamp_ms)
-    if hasattr(value, "tolist") or isinstance(value, list | tuple | range):
+    if hasattr(value, "tolist") or hasattr(value, "to_list") or isinstance(value, list | tuple | range):
         return Metric(key, "list", plain=_plain_list(key, value), step=step, timestamp_ms=timestamp_ms)
     raise ArgumentError(
         f"cannot log {key!r}: a {type(value).__name__} is neither a number, text, list, dict of columns, data frame "

@@ -298,6 +298,36 @@ def test_more_than_there_are_workers_wait(make, assign):
         assert len(driver.target._links) == 1
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_step_logs_with_mlflow_comes_back(local, assign, known):
+    """Also when nobody knew that the step's code reaches mlflow, and again in the same worker."""
+    source = """
+        def f(x):
+            import mlflow
+            mlflow.log_metric("accuracy", x)
+            mlflow.log_param("depth", 3)
+    """
+    for value in (0.5, 0.75):
+        answer = local.run(assign(source, "f", {"x": value}, tracks_mlflow=known))
+        assert isinstance(answer, AttemptSucceeded)
+        assert [(metric.key, metric.number) for metric in answer.tracked.metrics] == [("accuracy", value)]
+        assert answer.tracked.params == {"depth": "3"}
+
+
+def test_what_a_failed_step_logged_comes_back(local, assign):
+    source = """
+        import mlflow
+        from mlflow_pipes import current_run
+        def f():
+            mlflow.log_metric("loss", 2)
+            current_run().log("epoch", 1)
+            raise ValueError("diverged")
+    """
+    answer = local.run(assign(source, "f", tracks_mlflow=True))
+    assert isinstance(answer, AttemptFailed)
+    assert [metric.key for metric in answer.tracked.metrics] == ["loss", "epoch"]
+
+
 ORCHESTRATOR = """
 import sys, time
 from pathlib import Path

@@ -1,0 +1,73 @@
+"""Parts of the local target that need no worker."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from mlflow_pipes.targets.local import machine, processes, wire
+
+
+def test_messages_arrive_whole_however_they_are_cut():
+    messages = [wire.Ready(1), wire.Line("x" * 1000, 2.0), wire.Release(3)]
+    stream = b"".join(map(wire.encode, messages))
+    for size in (1, 7, 500, len(stream)):
+        frames = wire.Frames()
+        found = [message for at in range(0, len(stream), size) for message in frames.feed(stream[at : at + size])]
+        assert found == messages
+
+
+def test_a_message_that_comes_alone_is_read_without_copying_first():
+    assert wire.Frames().feed(wire.encode(wire.Ready(5))) == [wire.Ready(5)]
+
+
+def test_the_end_of_a_connection_is_told():
+    ours, theirs = socket.socketpair()
+    theirs.sendall(wire.encode(wire.Ready(1)))
+    theirs.close()
+    frames = wire.Frames()
+    assert wire.receive(ours, frames) == [wire.Ready(1)]
+    assert wire.receive(ours, frames) is None
+    ours.close()
+
+
+def test_processors_are_bounded_by_the_containers_quota(tmp_path):
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert machine.processors(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert machine.processors(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_quotas_of_old_containers_are_known(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    assert machine.processors(tmp_path) == 1
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1")
+    assert machine.processors(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_memory_is_bounded_by_the_containers_limit(tmp_path):
+    everything = machine.memory_bytes(tmp_path)
+    assert everything > 0
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert machine.memory_bytes(tmp_path) == 1_048_576
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory_bytes(tmp_path) == everything
+
+
+def test_a_tree_of_processes_is_killed_whole():
+    program = "import subprocess,sys;p=subprocess.Popen(['sleep','60'],start_new_session=True);print(p.pid,flush=True);p.wait()"
+    leader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
+    child = int(leader.stdout.readline())
+    assert processes.descendants(leader.pid) == {child}
+    processes.kill_tree(leader.pid)
+    leader.wait()
+    leader.stdout.close()
+    end = time.monotonic() + 5
+    while processes.is_alive(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert not processes.kill_survivors(leader.pid)
+    assert not processes.is_alive(leader.pid)
