@@ -75,7 +75,11 @@ class ProgramCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the pipeline's parameters first, then the options that every run has."""
         own = [param for param in self.params if isinstance(param, ParameterOption)]
-        others = [param for param in self.get_params(ctx) if not isinstance(param, ParameterOption)]
+        others = [
+            param
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option) and not isinstance(param, ParameterOption)
+        ]
         for title, params in (("Parameters", own), ("Options", others)):
             records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
             if records:

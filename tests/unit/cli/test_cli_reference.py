@@ -1,0 +1,25 @@
+"""The reference pages say what the program does."""
+
+import re
+from pathlib import Path
+
+import mlflow_pipes.errors
+from mlflow_pipes.cli.app import BROKEN_PIPE, INTERRUPTED
+from mlflow_pipes.cli.commands import run as run_command
+from mlflow_pipes.cli.reference import page
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+
+
+def test_the_page_of_the_command_line_is_made_of_its_help():
+    written = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    assert written == page(), "write it anew: python -m mlflow_pipes.cli.reference > docs/reference/cli.md"
+
+
+def test_every_exit_code_is_documented_and_no_other():
+    text = (REFERENCE / "exit-codes.md").read_text(encoding="utf-8")
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    errors = vars(mlflow_pipes.errors).values()
+    raised = {kind.exit_code for kind in errors if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    ended = {0, INTERRUPTED, BROKEN_PIPE, run_command.FAILED, run_command.CANCELLED, run_command.INTERRUPTED}
+    assert documented == raised | ended
