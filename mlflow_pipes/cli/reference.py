@@ -34,30 +34,33 @@ JSON = """## What `--json` writes
 |---|---|
 | `run`, `show` | a run: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `message`, `experiment`, \
 `parameters`, `tags`, `target`, `host`, `user`, `file`, `command`, `source`, `output` and `steps` |
-| `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `steps` (count by status) |
-| `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` (`reuse`, `run`, `maybe-run`, `always-run`), \
-`reason`, `estimate_s`, `changes` |
+| `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, \
+`steps` (count by status) |
+| `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` \
+(`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `changes` |
 | `explain` | `run`, `node`, `status`, `reason`, `before` (run compared with), `changes` |
 | `logs` | one object a line: `at`, `node`, `attempt`, `stream`, `text` |
 | `cancel` | a run without steps, and `cancel_requested` |
 | `gc` | `dry_run`, `entries`, `blobs`, `logs`, `folders`, `freed_bytes`, `kept_bytes`, `kept_runs` |
 | `sync` | `delivered`, `destination` |
 | `doctor` | a list: `name`, `verdict` (`ok`, `warn`, `fail`), `text`, `remedy` |
-| `services list`, `services stop` | services: `name`, `status`, `url`, `version`, `model_digest`, `pid`, `started_at` ... |
+| `services list`, `services stop` | services: `name`, `status`, `url`, `version`, `model_digest`, `pid`, \
+`started_at` ... |
 | `services call` | the predictions, a list |
 | `ui` | `url` |
 | `version` | `mlflow_pipes`, `python` |
 
 A step of a run has `id`, `node`, `name`, `kind` (`step` or `pipeline`), `status`, `reused`, `reused_from`, `parent_id`,
-`started_at`, `ended_at`, `duration_s`, `attempts`, `target`, `worker`, `reason`, `parameters`, `metrics`, `output` (in a
-few words) and `failure` (`kind`, `message`, `exception`, `traceback`, or `null`). A change has `kind`, `name`, `what`
+`started_at`, `ended_at`, `duration_s`, `attempts`, `target`, `worker`, `reason`, `parameters`, `metrics`, `output` (in
+a few words) and `failure` (`kind`, `message`, `exception`, `traceback`, or `null`). A change has `kind`, `name`, `what`
 (`added`, `changed`, `removed`), `via` (how the step's code reaches it), `before` and `after`.
 """
 
 
 def page() -> str:
     """Return the page as Markdown."""
-    root = click.Context(app, info_name="pipes", terminal_width=WIDTH, max_content_width=WIDTH)
+    settings = {**app.context_settings, "max_content_width": WIDTH}
+    root = click.Context(app, info_name="pipes", terminal_width=WIDTH, **settings)
     sections = [HEAD, _section(root)]
     for name in COMMANDS:
         command = app.get_command(root, name)
