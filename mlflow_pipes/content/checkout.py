@@ -84,7 +84,7 @@ def _lay_out(
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise DatastoreError(
-            f"cannot lay out {name} below {folder}: {error.strerror or error}. Check the space and the permissions there."
+            f"cannot lay out {name} below {folder}: {error.strerror or error}. Check space and permissions there."
         ) from error
     return place / name
 

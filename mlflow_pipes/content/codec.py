@@ -123,5 +123,10 @@ class Described(Protocol):
     """A codec that can tell people what a leaf is, without reading the datastore."""
 
     def describe(self, leaf: Leaf) -> str:
-        """Return a short description, such as ``table 336,776 × 19``."""
+        """Return a short description, such as ``folder data, 5 files``."""
         ...
+
+
+def by_size(shape: str) -> str:
+    """Return a form's shape, such as ``336776x19``, as people write it."""
+    return " × ".join([f"{int(size):,}" for size in shape.split("x")])  # noqa: RUF001 - the sign is meant

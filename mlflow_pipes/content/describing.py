@@ -9,7 +9,7 @@ from mlflow_pipes.model.artifact import Artifact, Collection
 
 
 def describe(artifact: Artifact) -> str:
-    """Return a short description, such as ``42``, ``table 336,776 × 19`` or ``list of 4``; reads no datastore."""
+    """Return a short description, such as ``42``, ``list of 4`` or ``folder data, 5 files``; reads no datastore."""
     if isinstance(artifact, Collection):
         if artifact.kind == "record":
             return f"{artifact.type_name.rpartition('.')[2].rpartition(':')[2]}({', '.join(map(str, artifact.keys))})"

@@ -57,10 +57,10 @@ def _item(artifact: Collection, key: str | int, before: Sequence[str | int]) -> 
 
 def _select_inside(leaf: Leaf, path: Sequence[str | int], depth: int, datastore: Datastore) -> Artifact:
     if leaf.codec not in {"json", "pickle"}:
-        what = leaf.form or leaf.codec
+        before = "".join([f"[{part!r}]" for part in path[:depth]])
         raise NotFoundError(
-            f"output{''.join([f'[{part!r}]' for part in path[:depth]])} is stored as one {leaf.codec} ({what}), so no part "
-            f"{path[depth]!r} of it can be depended on; pass it whole, or return a named tuple or dict of its parts"
+            f"output{before} is stored as one {leaf.codec} ({leaf.form}), so no part {path[depth]!r} of it can be "
+            f"depended on; pass it whole, or return a named tuple or dict of its parts"
         )
     value = _decoded_value(leaf, datastore)
     for position in range(depth, len(path)):

@@ -62,7 +62,7 @@ def put_file(path: Path, status: os.stat_result, storing: Storing) -> Digest:
         if before == after and digest.size_bytes == before.size_bytes:
             remember(storing.memo, before, digest)
             return digest
-    storing.refuse(f"{path} changes while it is read; stop what writes to it, or pass a copy")
+    return storing.refuse(f"{path} changes while it is read; stop what writes to it, or pass a copy")
 
 
 def _pieces(descriptor: int, size_bytes: int) -> Iterator[bytes] | tuple[bytes]:

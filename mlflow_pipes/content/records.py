@@ -66,8 +66,8 @@ def class_for(type_name: str, wanted: Any, keys: tuple[Any, ...]) -> type:
     if (now := field_names(found)) != set(keys):
         changed = ", ".join(sorted(now ^ set(keys)))
         raise NotFoundError(
-            f"cannot load a record of {type_name}: its fields have changed since it was stored ({changed}). Run the step "
-            f"again."
+            f"cannot load a record of {type_name}: its fields have changed since it was stored ({changed}). Run the "
+            f"step again."
         )
     return found
 

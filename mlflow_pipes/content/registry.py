@@ -60,8 +60,8 @@ def named(name: str) -> Codec:
             return codec
     known = [*_BUILT_IN, *(codec.name for codec in third_party())]
     raise DatastoreError(
-        f"this value was stored by codec {name!r}, which is not installed here{suggest(name, known)}. Install the package "
-        f"that brings it (entry point {GROUP})."
+        f"this value was stored by codec {name!r}, which is not installed here{suggest(name, known)}. Install the "
+        f"package that brings it (entry point {GROUP})."
     )
 
 
@@ -79,7 +79,7 @@ def _instance(loaded: Any) -> Codec:
 
 
 @lru_cache(maxsize=1024)
-def _names_for(kind: type) -> tuple[str, ...]:
+def _names_for(kind: Any) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for parent in kind.__mro__:
         names.update(dict.fromkeys(_BY_PACKAGE.get(parent.__module__.partition(".")[0], ())))
@@ -87,5 +87,6 @@ def _names_for(kind: type) -> tuple[str, ...]:
 
 
 def built_in_for(value: Any) -> list[Codec]:
-    """Return the built-in codecs, of those for special packages, that accept a value."""
-    return [codec for name in _names_for(type(value)) if (codec := named(name)).accepts(value)]
+    """Return the built-in codecs to ask about a value of a special package's class."""
+    kind: Any = type(value)
+    return [named(name) for name in _names_for(kind)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.ports import Datastore
 
 _DEEPEST = 100
-_RAW = {str: TEXT, bytes: BYTES, bytearray: BYTES}
+_RAW: dict[type, Codec] = {str: TEXT, bytes: BYTES, bytearray: BYTES}
 _COLLECTIONS: dict[type, CollectionKind] = {list: "list", tuple: "tuple", dict: "dict"}
 
 
@@ -52,8 +52,8 @@ def store(value: Any, datastore: Datastore, *, name: str = "output", memo: FileM
         return _store(value, datastore, memo, name, 0)
     except RecursionError:
         raise UnstorableOutputError(
-            f"{name} is nested too deeply, or contains itself; return a flatter value, or write it to a file and return "
-            f"its pathlib.Path"
+            f"{name} is nested too deeply, or contains itself; return a flatter value, or write it to a file and "
+            f"return its pathlib.Path"
         ) from None
 
 
@@ -68,13 +68,13 @@ def _short_text(value: str) -> Leaf:
     return _leaf("text", TEXT.encode(value), None)
 
 
-def _store(value: Any, datastore: Datastore, memo: FileMemo | None, where: str, depth: int) -> Artifact:
+def _store(value: Any, datastore: Datastore, memo: FileMemo | None, where: str, depth: int) -> Artifact:  # noqa: PLR0911
     if depth > _DEEPEST:
         raise RecursionError
-    kind = type(value)
-    raw = _RAW.get(kind)
-    if raw is not None:
-        return _leaf(raw.name, raw.encode(value), datastore)
+    kind: Any = type(value)
+    if kind in _RAW:
+        raw = _RAW[kind]
+        return _leaf(raw.name, raw.encode(value, Storing(datastore, memo, where)), datastore)
     if PLAIN.accepts(value):
         try:
             return _leaf("json", PLAIN.encode(value), datastore)
@@ -85,9 +85,9 @@ def _store(value: Any, datastore: Datastore, memo: FileMemo | None, where: str, 
         if kind is dict and set(map(type, value)) <= {str, int}:
             return _collection("dict", tuple(value), list(value.values()), datastore, memo, where, depth)
     storing = Storing(datastore, memo, where)
-    for codec in built_in_for(value):
-        if (leaf := _try(codec, value, storing)) is not None:
-            return leaf
+    leaf = _first(built_in_for(value), value, storing)
+    if leaf is not None:
+        return leaf
     if is_record(value):
         try:
             keys, values = fields_of(value)
@@ -96,10 +96,7 @@ def _store(value: Any, datastore: Datastore, memo: FileMemo | None, where: str, 
                 f"the {kind.__name__} has no value for its field {error}; set every field before returning it"
             )
         return _collection("record", keys, values, datastore, memo, where, depth, type_name(kind))
-    for codec in (*third_party(), named("pickle")):
-        if codec.accepts(value) and (leaf := _try(codec, value, storing)) is not None:
-            return leaf
-    storing.refuse(f"no codec takes a {kind.__name__}")
+    return _first([*third_party(), named("pickle")], value, storing) or storing.refuse(f"no codec takes a {kind}")
 
 
 def _collection(
@@ -119,11 +116,15 @@ def _collection(
     return Collection(kind, tuple(items), keys, type_name)
 
 
-def _try(codec: Codec, value: Any, storing: Storing) -> Leaf | None:
-    try:
-        return _leaf(codec.name, codec.encode(value, storing), storing.datastore)
-    except Declined:
-        return None
+def _first(codecs: Sequence[Codec], value: Any, storing: Storing) -> Leaf | None:
+    """Return the leaf of the first codec that takes a value."""
+    for codec in codecs:
+        if codec.accepts(value):
+            try:
+                return _leaf(codec.name, codec.encode(value, storing), storing.datastore)
+            except Declined:
+                continue
+    return None
 
 
 def _leaf(codec: str, encoded: Encoded, datastore: Datastore | None) -> Leaf:

@@ -8,6 +8,7 @@ folders are.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from mlflow_pipes.digests import Digest
@@ -48,7 +49,7 @@ def encode_manifest(entries: Iterable[Entry]) -> bytes:
         elif entry.executable:
             row["executable"] = True
         rows.append(row)
-    return json.dumps({"format": FORMAT, "entries": rows}, separators=(",", ":")).encode("ascii")
+    return json.dumps({FORMAT: rows}, separators=(",", ":")).encode("ascii")
 
 
 def decode_manifest(blob: bytes | memoryview) -> list[Entry]:
@@ -59,8 +60,6 @@ def decode_manifest(blob: bytes | memoryview) -> list[Entry]:
     """
     try:
         plain = json.loads(bytes(blob))
-        if plain["format"] != FORMAT:
-            raise ValueError(f"format {plain['format']!r}")
         entries = [
             Entry(
                 row["name"],
@@ -69,7 +68,7 @@ def decode_manifest(blob: bytes | memoryview) -> list[Entry]:
                 row.get("executable", False),
                 row.get("files", 1),
             )
-            for row in plain["entries"]
+            for row in plain[FORMAT]
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise BlobCorruptError(f"a folder's manifest cannot be read: {error}") from error
@@ -100,10 +99,8 @@ def blobs(root: memoryview, datastore: Datastore) -> set[Digest]:
     while waiting:
         for entry in decode_manifest(waiting.pop()):
             if entry.kind == "folder" and entry.digest not in found:
-                try:
+                with suppress(BlobMissingError, BlobCorruptError):
                     waiting.append(datastore.read(entry.digest))
-                except (BlobMissingError, BlobCorruptError):
-                    pass
             found.add(entry.digest)
     return found
 

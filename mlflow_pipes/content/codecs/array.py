@@ -6,7 +6,7 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.content.codec import Declined, Encoded, Stored, Storing
+from mlflow_pipes.content.codec import Declined, Encoded, Stored, Storing, by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,10 @@ _BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class ArrayCodec:
-    """Codec ``array``: canonical ``.npy``, in C order and little endian. The form is ``ndarray`` or ``scalar``, dtype
-    and shape. An array read back is a view of the blob's privately mapped memory, so it may be written to.
+    """Codec ``array``: canonical ``.npy``, in C order and little endian.
+
+    The form is ``ndarray`` or ``scalar``, dtype and shape. An array read back is a view of the blob's privately mapped
+    memory, so it may be written to.
     """
 
     name = "array"
@@ -68,7 +70,7 @@ class ArrayCodec:
     def describe(self, leaf: Leaf) -> str:
         """Return the shape and dtype."""
         kind, dtype, *shape = leaf.form.split(" ")
-        sizes = " × ".join(f"{int(size):,}" for size in shape[0].split("x")) + " " if shape else ""
+        sizes = by_size(shape[0]) + " " if shape else ""
         return f"{'array' if kind == 'ndarray' else 'scalar'} {sizes}{dtype}"
 
 
@@ -83,11 +85,16 @@ def _pieces(header: bytes, array: Any, dtype: Any) -> Iterator[bytes | memoryvie
     if not array.nbytes:
         return
     if array.flags.c_contiguous and array.dtype == dtype:
-        yield memoryview(array.reshape(-1).view(np.uint8))
+        yield _bytes_of(array)
         return
     if array.ndim < 2:
-        yield memoryview(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8))
+        yield _bytes_of(np.ascontiguousarray(array, dtype))
         return
     rows = max(1, _BLOCK_BYTES // max(1, array.nbytes // len(array)))
     for start in range(0, len(array), rows):
-        yield memoryview(np.ascontiguousarray(array[start : start + rows], dtype).reshape(-1).view(np.uint8))
+        yield _bytes_of(np.ascontiguousarray(array[start : start + rows], dtype))
+
+
+def _bytes_of(array: Any) -> memoryview:
+    """Return the memory of a contiguous array, whatever its dtype."""
+    return memoryview(array.reshape(-1).view(sys.modules["numpy"].uint8))

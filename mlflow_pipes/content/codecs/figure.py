@@ -18,8 +18,9 @@ _NAME = "figure.png"
 
 
 class FigureCodec:
-    """Codec ``figure``: a PNG without time and versions. A figure comes back as its picture: the PNG's bytes, or the
-    path of a file ``figure.png`` where a path is wanted.
+    """Codec ``figure``: a PNG without time and versions.
+
+    A figure comes back as its picture: the PNG's bytes, or the path of a file ``figure.png`` where a path is wanted.
     """
 
     name = "figure"
@@ -41,8 +42,8 @@ class FigureCodec:
         kinds = asked.names(wanted)
         if any(package == "matplotlib" for package, _, _ in kinds):
             raise TypeError(
-                "a figure is stored as its picture and cannot be drawn on again; annotate the parameter as bytes (PNG) or "
-                "pathlib.Path, or pass on the data that it shows"
+                "a figure is stored as its picture and cannot be drawn on again; annotate the parameter as bytes (PNG) "
+                "or pathlib.Path, or pass on the data that it shows"
             )
         if not any(issubclass(kind, Path | str) for _, _, kind in kinds):
             return bytes(stored.view())

@@ -108,7 +108,7 @@ def _signature(value: SignedModel, storing: Storing) -> tuple[Any, Any]:
             signature = infer(value.model, example)
         except Exception as error:  # noqa: BLE001 - whatever the model's predict raises
             storing.refuse(
-                f"the signature cannot be inferred: predicting the example failed with {type(error).__name__}: {error}. "
+                f"the signature cannot be inferred: predicting the example failed: {type(error).__name__}: {error}. "
                 f"Fit the model first, and give rows with the columns it was trained on"
             )
     is_frame = type(example).__module__.partition(".")[0] == "pandas" and type(example).__name__ == "DataFrame"
@@ -157,8 +157,7 @@ def _write_by_mlflow(model: Any, flavor: str, signature: Any, example: Any, stor
         described.write_bytes(text)
         content = folder_manifest(path, storing)[0]
         described.write_bytes(folder.without_moment(text, digest_record("pipes.model/1", (content,))))
-        manifest = folder_manifest(path, storing)[0]
-    return manifest
+        return folder_manifest(path, storing)[0]
 
 
 def _signed(model: Any, root: memoryview, datastore: Datastore) -> SignedModel:

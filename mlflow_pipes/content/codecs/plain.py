@@ -104,9 +104,8 @@ def _items(values: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
     kinds = set(map(type, values))
     if kinds <= _NATIVE:
         return values
-    if kinds == {int}:
-        if min(values) > -BIG and max(values) < BIG:
-            return values
+    if kinds == {int} and min(values) > -BIG and max(values) < BIG:
+        return values
     return [jsonable(value) for value in values]
 
 
@@ -178,7 +177,7 @@ def _tagged(name: str, content: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _ENCODERS: dict[type, Callable[[Any], Any]] = {
     **{kind: _tagged(kind.__name__, content) for kind, content in _TAGGED.items()},
-    **dict.fromkeys(_NATIVE, lambda value: value),
+    **{kind: lambda value: value for kind in (str, bool, type(None), float)},
     int: _int,
     list: _items,
     dict: _dict,

@@ -110,7 +110,7 @@ def example_files(example: Any) -> dict[str, bytes]:
 
 def without_moment(described: bytes, identity: str) -> bytes:
     """Return an ``MLmodel`` that MLflow wrote without what differs each time; its id becomes *identity*."""
-    import yaml
+    import yaml  # type: ignore[import-untyped] # PyYAML comes with mlflow-skinny
 
     plain = yaml.safe_load(described)
     for key in ("run_id", "model_id", "artifact_path"):
@@ -129,4 +129,5 @@ def read(described: memoryview) -> dict[str, Any]:
 def _yaml(plain: Any) -> bytes:
     import yaml
 
-    return yaml.safe_dump(plain, sort_keys=True, default_flow_style=False, width=120).encode()
+    text: str = yaml.safe_dump(plain, sort_keys=True, default_flow_style=False, width=120)
+    return text.encode()

@@ -6,12 +6,16 @@ import json
 import warnings
 from typing import Any
 
-# mlflow.types.utils: NumPy kind and size, or pandas dtype -> MLflow's column type
-_COLUMN_TYPES = {
-    "bool": "boolean", "boolean": "boolean", "int8": "integer", "int16": "integer", "int32": "integer", "uint8": "integer",
-    "uint16": "integer", "int64": "long", "uint32": "long", "float32": "float", "float64": "double", "str": "string",
-    "string": "string",
-}  # fmt: skip
+# As in mlflow.types.utils: MLflow's column type -> dtypes
+_DTYPES = {
+    "boolean": ("bool", "boolean"),
+    "integer": ("int8", "int16", "int32", "uint8", "uint16"),
+    "long": ("int64", "uint32"),
+    "float": ("float32",),
+    "double": ("float64",),
+    "string": ("str", "string"),
+}
+_COLUMN_TYPES = {dtype: found for found, dtypes in _DTYPES.items() for dtype in dtypes}
 
 
 def infer(model: Any, example: Any) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.content import wanted as asked
-from mlflow_pipes.content.codec import Declined, Encoded, Stored, Storing
+from mlflow_pipes.content.codec import Declined, Encoded, Stored, Storing, by_size
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.artifact import Leaf
@@ -75,8 +75,7 @@ class TableCodec:
     def describe(self, leaf: Leaf) -> str:
         """Return the shape."""
         kind, _, shape = leaf.form.partition(" ")
-        sizes = " × ".join(f"{int(size):,}" for size in shape.split("x") if size)
-        return f"{'series' if kind.endswith('Series') else 'table'} {sizes}"
+        return f"{'series' if kind.endswith('Series') else 'table'} {by_size(shape)}"
 
 
 CODEC = TableCodec()

@@ -8,6 +8,7 @@ that are so already are not copied.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,23 +40,9 @@ def _array(array: pa.Array) -> pa.Array:
         return pa.ExtensionArray.from_storage(kind, _array(array.storage))
     if not len(array):
         return _empty(kind)
-    if kinds.is_null(kind):
-        return pa.nulls(len(array))
-    if kinds.is_dictionary(kind):
-        return _dictionary(array)
-    if kinds.is_struct(kind):
-        return _struct(array)
-    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_map(kind):
-        return _list(array)
-    if kinds.is_fixed_size_list(kind):
-        return _fixed_size_list(array)
-    if kinds.is_boolean(kind):
-        return _boolean(array)
-    if kinds.is_string(kind) or kinds.is_binary(kind) or kinds.is_large_string(kind) or kinds.is_large_binary(kind):
-        return _text(array)
-    for test, plain in (("is_string_view", pa.large_string()), ("is_binary_view", pa.large_binary())):
-        if getattr(kinds, test)(kind):
-            return _text(array.cast(plain)).cast(kind)
+    for test, layout in _LAYOUTS:
+        if test(kind):
+            return layout(array)
     try:
         width = kind.bit_width
     except ValueError as error:  # unions, run-end-encoded, list views
@@ -179,3 +166,21 @@ def _dictionary(array: pa.Array) -> pa.Array:
 def keep_dictionary(array: pa.DictionaryArray) -> pa.Array:
     """Return a dictionary array whose dictionary is part of the value (a pandas categorical's categories)."""
     return pa.DictionaryArray.from_arrays(_array(array.indices), _array(array.dictionary), ordered=array.type.ordered)
+
+
+_LAYOUTS: tuple[tuple[Any, Callable[[pa.Array], pa.Array]], ...] = (
+    (kinds.is_null, lambda array: pa.nulls(len(array))),
+    (kinds.is_dictionary, _dictionary),
+    (kinds.is_struct, _struct),
+    (kinds.is_list, _list),
+    (kinds.is_large_list, _list),
+    (kinds.is_map, _list),
+    (kinds.is_fixed_size_list, _fixed_size_list),
+    (kinds.is_boolean, _boolean),
+    (kinds.is_string, _text),
+    (kinds.is_binary, _text),
+    (kinds.is_large_string, _text),
+    (kinds.is_large_binary, _text),
+    (kinds.is_string_view, lambda array: _text(array.cast(pa.large_string())).cast(array.type)),
+    (kinds.is_binary_view, lambda array: _text(array.cast(pa.large_binary())).cast(array.type)),
+)

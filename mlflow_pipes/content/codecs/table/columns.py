@@ -51,7 +51,7 @@ def encode(values: Any) -> tuple[Any, dict[str, Any]]:
         if isinstance(dtype, np.dtype):
             return _encode_numpy(np.asarray(values), dtype)
         if isinstance(dtype, pd.StringDtype):
-            missing = "nan" if dtype.na_value is np.nan else "NA"
+            missing = "NA" if dtype.na_value is pd.NA else "nan"
             return pa.array(values), {"kind": "string", "storage": dtype.storage, "missing": missing}
         if isinstance(dtype, pd.CategoricalDtype):
             return _encode_categorical(values, dtype)
@@ -113,24 +113,26 @@ def canonical_column(array: Any, described: dict[str, Any]) -> pa.Array:
     return keep_dictionary(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array)
 
 
-def decode(column: pa.ChunkedArray, described: dict[str, Any], memory: Memory) -> Any:
+def decode(column: pa.ChunkedArray, described: dict[str, Any], memory: Memory) -> Any:  # noqa: PLR0911 - one a kind
     """Return the pandas array or NumPy array of a column."""
     match described["kind"]:
         case "numpy":
             return _decode_numpy(column, np.dtype(described["dtype"]), memory)
         case "string":
             missing = np.nan if described["missing"] == "nan" else pd.NA
-            return pd.StringDtype(described["storage"], na_value=missing).__from_arrow__(column)
+            text: Any = pd.StringDtype(described["storage"], na_value=missing)
+            return text.__from_arrow__(column)
         case "categorical":
             return _decode_categorical(column, described["categories"])
         case "zoned":
             dtype = pd.DatetimeTZDtype(described["unit"], described["zone"])
-            moments = _decode_numpy(column, np.dtype(f"M8[{described['unit']}]"), memory)
-            return pd.array(moments, dtype=moments.dtype).tz_localize("UTC").tz_convert(dtype.tz)  # type: ignore[attr-defined]
+            moments: Any = pd.array(_decode_numpy(column, np.dtype(f"M8[{described['unit']}]"), memory), copy=False)
+            return moments.tz_localize("UTC").tz_convert(dtype.tz)
         case "arrow":
             return pd.arrays.ArrowExtensionArray(column)
         case "masked":
-            return pd.api.types.pandas_dtype(described["dtype"]).__from_arrow__(column)  # type: ignore[union-attr]
+            masked: Any = pd.api.types.pandas_dtype(described["dtype"])
+            return masked.__from_arrow__(column)
         case _:
             return _decode_objects(column, described["missing"])
 

@@ -101,8 +101,9 @@ def _held(array: Any, index: pd.Index) -> Any:
 
 
 def arrow_table(view: memoryview) -> pa.Table:
-    """Return the Arrow table of a pandas blob, as ``pyarrow.Table.from_pandas`` gives it: NaN is null there, and an
-    index that is not a plain range is a column.
+    """Return the Arrow table of a pandas blob, as ``pyarrow.Table.from_pandas`` gives it.
+
+    NaN is null there, and an index that is not a plain range is a column.
     """
     table = stream.read(view)
     description = decode_plain(table.schema.metadata[METADATA_KEY])
@@ -131,7 +132,7 @@ def _take_index(index: pd.Index, taken: Taken, fallback: str) -> dict[str, Any]:
     return {"kind": "flat", "name": index.name, **({"freq": frequency} if frequency else {})}
 
 
-def _give_index(described: dict[str, Any], arrays: list[Any]) -> pd.Index:
+def _give_index(described: dict[str, Any], arrays: list[Any]) -> Any:
     if described["kind"] == "range":
         start, stop, step = described["range"]
         return pd.RangeIndex(start, stop, step, name=described["name"])
@@ -158,7 +159,7 @@ def _describe_labels(labels: pd.Index) -> dict[str, Any]:
     return {"kind": "index", "index": index, "dtypes": taken.described, "stream": b64encode(blob).decode("ascii")}
 
 
-def _give_labels(described: dict[str, Any]) -> pd.Index:
+def _give_labels(described: dict[str, Any]) -> Any:
     if described["kind"] == "objects":
         return pd.Index(described["labels"], dtype=object, name=described["name"], tupleize_cols=False)
     if described["kind"] == "texts":
