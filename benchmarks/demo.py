@@ -21,7 +21,7 @@ def measure(runs: int = 5) -> list[Figure]:
             again = [process([script], environ=environ) for _ in range(runs)]
         finally:
             subprocess.run(
-                [sys.executable, "-m", "mlflow_pipes.cli", "services", "stop", "--all"],
+                [sys.executable, "-m", "mlflow_pipes", "services", "stop", "--all"],
                 check=False,
                 cwd=PROJECT,
                 env={**environ, "PATH": "/usr/bin:/bin"},

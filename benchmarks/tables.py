@@ -63,7 +63,7 @@ def large(rows: int):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, Workspace.open(Path(folder) / ".pipes") as workspace:
         done = run(large(int(sys.argv[1])), workspace=workspace, observers=())
-        peak = max(step_run.peak_memory_bytes for step_run in done.steps)
+        peak = max(attempt.usage.peak_memory_bytes for step_run in done.steps for attempt in step_run.history)
         print(done.output(), peak)
 """
 )
