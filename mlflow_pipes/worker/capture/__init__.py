@@ -14,7 +14,9 @@ See docs/adr/0003-capture-mlflow-inside-steps.md.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from mlflow_pipes.errors import InternalError
 from mlflow_pipes.model.tracked import NOTHING_TRACKED, Tracked
 from mlflow_pipes.worker.capture import environment, fluent
 from mlflow_pipes.worker.capture.location import Location
+from mlflow_pipes.worker.capture.plugin import close_stores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +48,7 @@ class _Session:
 
 
 _session: _Session | None = None
+_serials = itertools.count()
 
 
 def _own_run_id() -> str | None:
@@ -71,7 +75,7 @@ def begin(step_run_id: str, run_name: str, folder: Path) -> None:
     prepare()
     if folder.exists():  # left by an attempt that was killed
         shutil.rmtree(folder, ignore_errors=True)
-    _session = _Session(Location(step_run_id, run_name, folder))
+    _session = _Session(Location(step_run_id, run_name, folder, f"{os.getpid()}-{next(_serials)}"))
 
 
 def finish(datastore: Datastore) -> Tracked:
@@ -88,6 +92,7 @@ def finish(datastore: Datastore) -> Tracked:
         fluent.flush()
     except Exception:
         _logger.warning("MLflow could not write what it logs in the background; some of it may be lost", exc_info=True)
+    close_stores()
     environment.leave(session.environ)
     fluent.put_back(session.kept)
     folder = session.location.folder

@@ -18,7 +18,8 @@ def wanted(location: Location, environ: Mapping[str, str]) -> dict[str, str | No
     registry = environ.get("MLFLOW_REGISTRY_URI") or environ.get(DESTINATION) or environ.get("MLFLOW_TRACKING_URI")
     changes: dict[str, str | None] = {
         "MLFLOW_TRACKING_URI": location.uri,
-        "MLFLOW_RUN_ID": location.run_id,
+        # Not set: a step that goes to a server of its own would look for our run there.
+        "MLFLOW_RUN_ID": None,
         "MLFLOW_EXPERIMENT_ID": None,
         "MLFLOW_EXPERIMENT_NAME": None,
         "MLFLOW_ACTIVE_MODEL_ID": None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.machinery
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
@@ -56,6 +57,7 @@ def set_aside() -> Kept:
         if module is not None and hasattr(module, name):
             kept.values[module_name, name] = getattr(module, name)
             setattr(module, name, fresh)
+    _forget_artifact_places()
     fluent = sys.modules[_FLUENT]
     for name in _PER_THREAD:
         variable = getattr(fluent, name, None)
@@ -87,8 +89,9 @@ def put_back(kept: Kept) -> None:
     autologging = sys.modules.get(_AUTOLOGGING)
     if autologging is not None:
         integrations = autologging.AUTOLOGGING_INTEGRATIONS
-        integrations.clear()  # an integration that is not in it is off
-        integrations.update(kept.autologging)
+        for name in integrations:  # those that the step loaded are as after their import: off
+            integrations[name] = kept.autologging.get(name, {})
+    _forget_artifact_places()
     _reset_tracing()
 
 
@@ -97,14 +100,21 @@ def flush() -> None:
     fluent = sys.modules.get(_FLUENT)
     if fluent is None:
         return
-    utils = sys.modules[_TRACKING]
-    utils._get_store().flush_async_logging()  # noqa: SLF001 - see the module's docstring
+    tracking = sys.modules[_TRACKING]
+    for place in list(tracking._artifact_repos_cache.values()):  # noqa: SLF001 - see the module's docstring
+        place.flush_async_logging()
+    tracking._get_store().flush_async_logging()  # noqa: SLF001 - see the module's docstring
     for monitor in list(fluent.run_id_to_system_metrics_monitor.values()):
         monitor.finish()
     fluent.run_id_to_system_metrics_monitor.clear()
     provider = sys.modules.get("mlflow.tracing.provider")
     if provider is not None and provider.provider.once._done:  # noqa: SLF001 - see the module's docstring
         fluent.flush_trace_async_logging()
+
+
+def _forget_artifact_places() -> None:
+    """MLflow remembers by run id where artifacts go; a retry in this process has the same run and another folder."""
+    getattr(sys.modules.get(_TRACKING), "_artifact_repos_cache", {}).clear()
 
 
 def _reset_tracing() -> None:
@@ -130,37 +140,48 @@ def _being_imported(module: ModuleType) -> bool:
 
 
 def _adjust(fluent: Any, own_run_id: Callable[[], str | None]) -> None:
-    """Let ``active_run()`` and implicit starts answer the step's own run while the stack of runs is empty.
+    """Let ``active_run()``, implicit starts and nested runs answer the step's own run while no other is active.
 
-    The run is never pushed on the stack, so ``with mlflow.start_run():`` in a step works as it does in a script.
+    The run is never pushed on MLflow's stack, so ``with mlflow.start_run():`` in a step works as it does in a script.
     """
     if hasattr(fluent.active_run, "__pipes__"):
         return
-    sys.modules[_TRACKING]._register(SCHEME, capture_store)  # noqa: SLF001 - for a source tree without entry points
-    original_active, original_implicit = fluent.active_run, fluent._get_or_start_run  # noqa: SLF001 - see above
+    tracking = sys.modules[_TRACKING]
+    tracking._register(SCHEME, capture_store)  # noqa: SLF001 - for a source tree without entry points
+    active_before, implicit_before, start_before = fluent.active_run, fluent._get_or_start_run, fluent.start_run  # noqa: SLF001
 
     def own_run() -> Any:
         run_id = own_run_id()
-        store = sys.modules[_TRACKING]._get_store() if run_id else None  # noqa: SLF001 - see above
+        store = tracking._get_store() if run_id else None  # noqa: SLF001 - see the module's docstring
         if store is None or getattr(store, "location", None) is None or store.location.run_id != run_id:
             return None  # no capture, or the step went to a server of its own
         return fluent.ActiveRun(store.own_run())
 
-    @functools.wraps(original_active)
+    @functools.wraps(active_before)
     def active_run() -> Any:
-        return original_active() or own_run()
+        return active_before() or own_run()
 
-    @functools.wraps(original_implicit)
+    @functools.wraps(implicit_before)
     def _get_or_start_run() -> Any:
-        return active_run() or original_implicit()
+        return active_run() or implicit_before()
+
+    signature = inspect.signature(start_before)
+
+    @functools.wraps(start_before)
+    def start_run(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        if given.get("nested") and not given.get("run_id") and not given.get("parent_run_id") and not active_before():
+            above = own_run()
+            if above is not None:
+                given["parent_run_id"] = above.info.run_id
+        return start_before(**given)
 
     active_run.__pipes__ = True  # type: ignore[attr-defined]
-    fluent._get_or_start_run = _get_or_start_run  # noqa: SLF001 - see above
-    fluent.active_run = active_run
-    for name in ("mlflow", "mlflow.tracking"):
-        module = sys.modules.get(name)
-        if module is not None and getattr(module, "active_run", None) is original_active:
-            module.active_run = active_run  # type: ignore[attr-defined]
+    for replacement in (active_run, _get_or_start_run, start_run):
+        before = replacement.__wrapped__
+        for module in (fluent, sys.modules.get("mlflow"), sys.modules.get("mlflow.tracking")):
+            if getattr(module, replacement.__name__, None) is before:
+                setattr(module, replacement.__name__, replacement)
 
 
 class _AfterImport(MetaPathFinder):

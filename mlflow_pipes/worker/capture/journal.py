@@ -152,12 +152,13 @@ def apply(logged: Logged, fact: Fact) -> None:
 class Journal:
     """A journal file, written and read by any number of threads and processes of one attempt."""
 
-    __slots__ = ("_file", "_offset", "path")
+    __slots__ = ("_closed", "_file", "_offset", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = -1
         self._offset = 0
+        self._closed = False
 
     def _descriptor(self) -> int:
         if self._file < 0:
@@ -167,12 +168,14 @@ class Journal:
 
     def append(self, *facts: Fact) -> None:
         """Write facts down, all in one piece."""
-        if facts:
+        if facts and not self._closed:
             lines = "".join([json.dumps(fact, separators=(",", ":")) + "\n" for fact in facts])
             os.write(self._descriptor(), lines.encode())
 
     def unread(self) -> Iterator[Fact]:
         """Yield the facts written since the last call, by whomever."""
+        if self._closed:
+            return
         size = os.fstat(self._descriptor()).st_size
         if size <= self._offset:
             return
@@ -183,7 +186,8 @@ class Journal:
             yield json.loads(line)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Let the file go; facts appended later are dropped."""
+        self._closed = True
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

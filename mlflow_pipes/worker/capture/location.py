@@ -15,16 +15,21 @@ BESIDE = (
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One attempt's capture: the step's run and the private folder its logs are kept in."""
+    """One attempt's capture: the step's run and the private folder its logs are kept in.
+
+    Attributes:
+        serial: tells apart captures of one run in one folder; MLflow keeps stores by their URI.
+    """
 
     run_id: str
     run_name: str
     folder: Path
+    serial: str = ""
 
     @property
     def uri(self) -> str:
         """The tracking URI under which MLflow finds the capture, also from a subprocess of the step."""
-        query = urlencode({"run": self.run_id, "name": self.run_name})
+        query = urlencode({"run": self.run_id, "name": self.run_name, "serial": self.serial})
         return f"{SCHEME}://{quote(str(self.folder))}?{query}"
 
     @classmethod
@@ -32,7 +37,7 @@ class Location:
         """Read what :attr:`uri` wrote."""
         parts = urlsplit(uri)
         query = parse_qs(parts.query)
-        return cls(query["run"][0], query.get("name", [""])[0], Path(unquote(parts.path)))
+        return cls(query["run"][0], query.get("name", [""])[0], Path(unquote(parts.path)), query.get("serial", [""])[0])
 
     @property
     def journal(self) -> Path:

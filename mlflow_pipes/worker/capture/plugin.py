@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+_opened: list[Any] = []  # MLflow keeps its last hundred stores; their files must not stay open that long
+
 
 def capture_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """Return the store of a capture URI."""
     from mlflow_pipes.worker.capture.store import CaptureStore
 
-    return CaptureStore(store_uri, artifact_uri)
+    store = CaptureStore(store_uri, artifact_uri)
+    _opened.append(store)
+    return store
+
+
+def close_stores() -> None:
+    """Close the stores opened since the last call: what a thread left behind logs later goes nowhere."""
+    while _opened:
+        _opened.pop().close()

@@ -92,6 +92,11 @@ class CaptureStore(LoggedModels, AbstractStore):  # type: ignore[misc] # MLflow 
             )
         return run
 
+    def close(self) -> None:
+        """Let the journal go; facts stated later are dropped."""
+        with self._lock:
+            self._journal.close()
+
     # -- experiments: the pipeline decides; whatever name a step sets, it stays in its own
 
     def _experiment(self, name: str = "step") -> Experiment:
@@ -129,14 +134,19 @@ class CaptureStore(LoggedModels, AbstractStore):  # type: ignore[misc] # MLflow 
     def create_run(
         self, experiment_id: str, user_id: str, start_time: int, tags: Sequence[RunTag] | None, run_name: str | None
     ) -> Run:  # fmt: skip
-        """Begin a run. Without a parent and without a new name it is the step's own run, begun again."""
+        """Begin a run: for ``start_run`` the step's own, unless it has a parent, or a second name.
+
+        So a script's ``with start_run(run_name=...)`` is the step's run, and a loop over such does not overwrite it.
+        """
         del experiment_id, user_id
         wanted = {tag.key: str(tag.value) for tag in tags or ()}
-        name = run_name or wanted.get(_NAME) or ""
+        name = wanted.pop(_NAME, None) or run_name or ""
         own = self._run(self.location.run_id)
         parent_id = wanted.pop(_PARENT, None)
-        if parent_id is None and (not name or name == own.name):
-            self.state(["run", {"run_id": own.run_id, "status": "RUNNING", "ended_ms": None}])
+        unnamed = own.name == self.location.run_name
+        fluent = "mlflow.source.type" in wanted  # start_run() says where it is called from; a client's create_run not
+        if parent_id is None and fluent and (not name or unnamed or name == own.name):
+            self.state(["run", {"run_id": own.run_id, "name": name or own.name, "status": "RUNNING", "ended_ms": None}])
             run_id = own.run_id
         else:
             run_id = uuid.uuid4().hex

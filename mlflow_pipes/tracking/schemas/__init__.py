@@ -1,0 +1,1 @@
+"""SQL scripts that make the tables of MLflow databases, named by schema revision."""
