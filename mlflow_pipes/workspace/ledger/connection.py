@@ -97,8 +97,9 @@ class Database:
         with self._lock, self._translated("write"):
             self._open()
             cursor = self._cursor
-            cursor.execute(self._begin)
             try:
+                # Inside, because Ctrl-C may come just after it; rolling back what was not begun is harmless.
+                cursor.execute(self._begin)
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
@@ -151,7 +152,7 @@ class Database:
         try:
             self._cursor.execute("ROLLBACK")
         except self._driver_error:
-            # SQLite has rolled back by itself (disk full, I/O error); the first error is what counts.
+            # Nothing was begun, or SQLite has rolled back by itself (disk full, I/O error): the first error counts.
             return
 
     @contextmanager

@@ -28,9 +28,8 @@ SqlRow = tuple[Any, ...]
 _SHOWN = frozenset(status for status in Status if status.ended) | {Status.RUNNING}
 
 
-def json_text(value: Any) -> str:
-    """Return compact JSON; maps keep their order."""
-    return json.dumps(value, separators=(",", ":"))
+# Made once: json.dumps makes an encoder in each call that asks for other separators, 2 µs every time.
+json_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _map_text(mapping: Mapping[str, Any]) -> str:
