@@ -112,9 +112,14 @@ class _Worker:
 
     def _tidy(self) -> None:
         """Leave the process to the next attempt as this one found it, and all output on its way."""
-        for stream in (sys.stdout, sys.stderr):
+        for stream in {sys.stdout, sys.stderr}:
             with suppress(Exception):
                 stream.flush()
+        # A step may have replaced or closed them. The originals are ours, so they are never None.
+        for now, original in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)):
+            if now is not original or now.closed:
+                _open_streams()
+                break
         _libc.fflush(None)  # what C code printed
         try:
             moved = os.getcwd() != self._host.cwd  # noqa: PTH109 - compared as text
@@ -157,7 +162,14 @@ def _redirect(stdout_fd: int, stderr_fd: int) -> None:
         os.dup2(source, target)
         os.close(source)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
-    # Line by line, so that lines are seen when they are written and survive a crash of the process.
+    _open_streams()
+
+
+def _open_streams() -> None:
+    """Open ``sys.stdout`` and ``sys.stderr`` (again), each of its descriptor.
+
+    Line by line, so that lines are seen when they are written and survive a crash of the process.
+    """
     sys.stdout = sys.__stdout__ = _text_stream(1, "backslashreplace")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2, "backslashreplace")  # type: ignore[misc]
 

@@ -95,7 +95,7 @@ def pids_in(file):
 
 
 def test_no_process_is_started_before_there_is_work(local):
-    assert local.target._zygote is None
+    assert local.target._crew.zygote is None
     assert local.target.next_deadline() is None
 
 
@@ -176,7 +176,7 @@ def test_a_zygote_that_is_killed_loses_its_attempts_and_is_replaced(local, assig
     assignment = assign(SLEEP, "sleep", {"file": str(file)})
     local.target.submit(assignment)
     local.until(file.exists)
-    os.kill(local.target._zygote.pid, signal.SIGKILL)
+    os.kill(local.target._crew.zygote.pid, signal.SIGKILL)
     answer = local.answer(assignment.attempt)
     assert answer.failure.kind is FailureKind.LOST
     assert "SIGKILL" in answer.failure.message
@@ -186,9 +186,9 @@ def test_a_zygote_that_is_killed_loses_its_attempts_and_is_replaced(local, assig
 
 def test_an_idle_worker_that_dies_is_replaced(local, assign):
     local.run(assign("def f(): return 1", "f"))
-    (link,) = local.target._links.values()
+    (link,) = local.target._crew.links.values()
     os.kill(link.pid, signal.SIGKILL)
-    local.until(lambda: not local.target._links)
+    local.until(lambda: not local.target._crew.links)
     assert isinstance(local.run(assign("def f(): return 1", "f")), AttemptSucceeded)
 
 
@@ -197,6 +197,19 @@ def test_a_worker_that_closes_its_connection_is_replaced(local, assign):
     answer = local.run(assign(source, "f"))
     assert answer.failure.kind is FailureKind.LOST
     assert "closed the connection" in answer.failure.message
+
+
+def test_streams_that_a_step_closed_are_open_for_the_next(local, assign):
+    source = """
+        import io, sys
+        def close(): sys.stdout.close(); sys.stderr = io.StringIO()
+        def write(): print("out"); print("err", file=sys.stderr)
+    """
+    assert isinstance(local.run(assign(source, "close")), AttemptSucceeded)
+    assignment = assign(source, "write")
+    assert isinstance(local.run(assignment), AttemptSucceeded)
+    assert local.lines(assignment.attempt, "stdout") == ["out"]
+    assert local.lines(assignment.attempt, "stderr") == ["err"]
 
 
 def test_a_step_that_forks_is_answered_once(local, assign):
@@ -295,7 +308,7 @@ def test_more_than_there_are_workers_wait(make, assign):
         driver.target.cancel(assignments[4].attempt)
         assert driver.answer(assignments[4].attempt).failure.kind is FailureKind.CANCELLED
         driver.until(lambda: len(driver.answers()) == 5)
-        assert len(driver.target._links) == 1
+        assert len(driver.target._crew.links) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -340,7 +353,7 @@ store = LocalDatastore(folder / "datastore")
 with driving(LocalTarget("local", store, workers=2, checkout=folder / "c", scratch=folder / "s")) as driver:
     driver.target.submit(assignment_of(imported(folder / "steps_here.py", "sleep"), store, {"file": str(folder / "pids")}))
     driver.until((folder / "pids").exists)
-    (folder / "zygote").write_text(str(driver.target._zygote.pid))
+    (folder / "zygote").write_text(str(driver.target._crew.zygote.pid))
     time.sleep(300)
 """
 
