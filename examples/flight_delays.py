@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+
 from mlflow_pipes import SignedModel, current_run, pipeline, run, step
 from mlflow_pipes_steps import (
     call_web_service,
@@ -36,6 +37,11 @@ KEYS = {
     "planes": ["tailnum"],
     "airports": ["faa"],
     "airlines": ["carrier"],
+}
+RANGES = {
+    ("flights", "arr_delay"): (-120, 1440),  # minutes
+    ("flights", "distance"): (0, 6000),  # miles
+    ("weather", "temp"): (-20, 120),  # °F
 }
 
 
@@ -67,16 +73,16 @@ def validate(tables: Tables) -> Tables:
         must(len(table) == ROWS[name], f"{name} has {len(table):,} rows, not {ROWS[name]:,}")
         twice = int(table.duplicated(KEYS[name]).sum())
         must(twice == 0, f"{name}: {twice:,} rows repeat the key {', '.join(KEYS[name])}")
-    flights = tables.flights
-    unknown = set(flights.carrier) - set(tables.airlines.carrier)
+    unknown = set(tables.flights.carrier) - set(tables.airlines.carrier)
     must(not unknown, f"flights name airlines that are not in the table: {', '.join(sorted(unknown))}")
-    must(flights.arr_delay.dropna().between(-120, 1440).all(), "an arrival more than two hours early or a day late")
-    must(flights.distance.between(0, 6000).all(), "a flight of no or more than 6,000 miles")
-    must(tables.weather.temp.dropna().between(-20, 120).all(), "a temperature outside of -20 to 120 °F")
+    for (name, column), (low, high) in RANGES.items():
+        values = getattr(tables, name)[column].dropna()
+        inside = values.between(low, high).all()
+        must(inside, f"{name}.{column} is {values.min():g} to {values.max():g}, not {low} to {high}")
     return tables
 
 
-def must(holds: bool, otherwise: str) -> None:  # noqa: FBT001
+def must(holds: Any, otherwise: str) -> None:
     if not holds:
         raise ValueError(f"the flight data is not what it should be: {otherwise}")
 
@@ -177,11 +183,11 @@ def fitted(categories: Any, numbers: Any, regressor: Any, train: pd.DataFrame) -
     features = train[[*CATEGORIES, *NUMBERS]]
     with threadpool_limits(limits=1):
         model = make_pipeline(columns, regressor).fit(features, train[TARGET])
-    return SignedModel(model, features.head(5))
+    return SignedModel(model, features.head(100))
 
 
 @step
-def some_flights(test: pd.DataFrame, number: int = 5) -> list[dict[str, Any]]:
+def some_flights(test: pd.DataFrame, number: int = 5) -> list[dict[Any, Any]]:
     """A few held-out flights, as one would send them to the service."""
     return test[[*CATEGORIES, *NUMBERS]].dropna().head(number).to_dict("records")
 
@@ -218,9 +224,12 @@ def flight_delays(
     tables = validate(load(folder))
     parts = split(make_features(join(tables)), seed=seed)
 
-    models = {f"linear, alpha {alpha:g}": train_linear(parts.train, alpha=alpha) for alpha in alphas}
-    models |= {f"boosting, depth {depth}": train_boosting(parts.train, max_depth=depth) for depth in depths}
-    scores = {name: evaluate(model, parts.test, target=TARGET) for name, model in models.items()}
+    models = {f"linear alpha={alpha:g}": train_linear(parts.train, alpha=alpha) for alpha in alphas}
+    models |= {f"boosting depth={depth}": train_boosting(parts.train, max_depth=depth) for depth in depths}
+    scores = {
+        name: evaluate.options(name=f"evaluate[{name}]")(model, parts.test, target=TARGET)
+        for name, model in models.items()
+    }
 
     best = choose_best(models, scores, metric="mae")
     metrics = must_beat(best.metrics, score_naive_guess(parts.test))

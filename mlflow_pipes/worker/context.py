@@ -110,6 +110,11 @@ class RunContext:
         return self._assignment.tags
 
     @property
+    def inputs(self) -> Mapping[str, str]:
+        """The identity (64 hex digits) of each argument's content, by parameter name: what lineage is told by."""
+        return {name: artifact.identity for name, artifact in self._assignment.arguments.items()}
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What :meth:`log` was given so far."""
         return tuple(self._metrics)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from mlflow_pipes import current_run, step
 from mlflow_pipes.errors import ArgumentError, suggest
 from mlflow_pipes.lifecycle import Mode, value_of
+from mlflow_pipes_steps.model_folder import ModelFolder, checked_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def evaluate(
     """Return how well a scikit-learn style model predicts held-out rows; also logged on the step's run.
 
     Args:
-        model: has ``predict``, and for probabilities ``predict_proba``.
+        model: has ``predict``, and for probabilities ``predict_proba``; or an MLflow model folder.
         rows: features and target; columns that the model was not trained on are left out.
         target: name of the column to predict.
         metrics: which to compute; all that fit by default. Regression: mae, rmse, median_error, bias, r2.
@@ -53,7 +54,7 @@ def evaluate(
     Raises:
         ArgumentError: the table has no such column, or there is no such metric.
     """
-    model = getattr(model, "model", model)  # a SignedModel
+    model = _loaded(model)
     if target not in rows.columns:
         raise ArgumentError(f"the rows have no column {target!r}{suggest(target, rows.columns)}")
     if len(rows) == 0:
@@ -76,12 +77,12 @@ def evaluate(
 
 @step
 def choose_best(
-    models: Mapping[str, Path], metrics: Mapping[str, Mapping[str, float]], metric: str, mode: Mode = "min"
+    models: Mapping[str, ModelFolder], metrics: Mapping[str, Mapping[str, float]], metric: str, mode: Mode = "min"
 ) -> Best:
     """Return the candidate whose *metric* is lowest (or highest, mode ``max``); of equals the first.
 
     Args:
-        models: MLflow model folder of each candidate, by name.
+        models: each candidate, by name.
         metrics: metrics of each candidate, by the same names.
         metric: which to compare by.
         mode: ``min`` or ``max``.
@@ -102,7 +103,16 @@ def choose_best(
     current_run().log("best", best)
     for name, value in metrics[best].items():
         current_run().log(name, value)
-    return Best(best, models[best], dict(metrics[best]))
+    return Best(best, checked_folder(models[best], f"candidate {best!r}"), dict(metrics[best]))
+
+
+def _loaded(model: Any) -> Any:
+    if not isinstance(model, Path):
+        return getattr(model, "model", model)  # a SignedModel holds the model
+    import mlflow.pyfunc
+
+    pyfunc = mlflow.pyfunc.load_model(str(model))
+    return pyfunc.get_raw_model() if "sklearn" in pyfunc.metadata.flavors else pyfunc
 
 
 def _task_of(model: Any) -> Task:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow_pipes import current_run, step
 from mlflow_pipes.lifecycle import CHAMPION, Mode, ModelRegistry, ModelVersion, is_better, model_digest
+from mlflow_pipes_steps.model_folder import ModelFolder, checked_folder
 from mlflow_pipes_steps.workspace import workspace_folder
 
 
@@ -28,12 +28,12 @@ class Comparison(NamedTuple):
 
 @step(reuse="never")
 def compare_with_champion(
-    model: Path, metrics: Mapping[str, float], name: str, metric: str, mode: Mode = "min", alias: str = CHAMPION
+    model: ModelFolder, metrics: Mapping[str, float], name: str, metric: str, mode: Mode = "min", alias: str = CHAMPION
 ) -> Comparison:
     """Return whether a candidate beats the registered champion. Looks into the registry every time (milliseconds).
 
     Args:
-        model: the candidate's MLflow model folder.
+        model: the candidate.
         metrics: the candidate's metrics; the champion's are those it was registered with.
         name: of the registered model.
         metric: which to compare by.
@@ -48,7 +48,7 @@ def compare_with_champion(
     wins = (
         champion is None
         or is_better(metrics, champion.metrics, metric, mode)
-        or champion.digest == model_digest(model)
+        or champion.digest == model_digest(checked_folder(model))
     )  # fmt: skip
     if champion is not None and metric in champion.metrics:
         current_run().log(f"champion_{metric}", champion.metrics[metric])
@@ -57,7 +57,7 @@ def compare_with_champion(
 
 @step
 def register_model(
-    model: Path,
+    model: ModelFolder,
     name: str,
     metrics: Mapping[str, float],
     comparison: Comparison | None = None,
@@ -72,7 +72,7 @@ def register_model(
     nothing is asked. ``register_model.options(reuse="never")`` looks every time.
 
     Args:
-        model: an MLflow model folder.
+        model: what to register, in the MLflow model folder that it was stored as.
         name: of the registered model; made when it is not there.
         metrics: kept with the version, for later comparisons.
         comparison: from :func:`compare_with_champion`; when the candidate does not win, nothing is registered and the
@@ -83,17 +83,22 @@ def register_model(
         description: of the version.
 
     Raises:
-        ArgumentError: *model* is no MLflow model folder.
+        ArgumentError: *model* is not stored as an MLflow model folder.
         TrackingError: the registry did not take it.
     """
     if comparison is not None and not comparison.wins and comparison.champion is not None:
         return comparison.champion
     this = current_run()
-    digests = getattr(this, "inputs", {})
     links = {"pipes.run_id": this.run_id, "pipes.step_run_id": this.id, "pipes.pipeline": this.pipeline}
-    if data is not None and "data" in digests:
-        links["pipes.data_digests"] = json.dumps({"data": digests["data"]})
+    if data is not None and "data" in this.inputs:
+        links["pipes.data_digests"] = json.dumps({"data": this.inputs["data"]})
     return ModelRegistry.of_workspace(workspace_folder()).register(
-        name, model, metrics=metrics, tags={**(tags or {}), **{key: value for key, value in links.items() if value}},
-        alias=alias, run_id=this.id, experiment=this.pipeline, description=description,
-    )  # fmt: skip
+        name,
+        checked_folder(model),
+        metrics=metrics,
+        tags={**(tags or {}), **{key: value for key, value in links.items() if value}},
+        alias=alias,
+        run_id=this.id,
+        experiment=this.pipeline,
+        description=description,
+    )
