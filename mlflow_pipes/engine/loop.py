@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -146,9 +147,24 @@ class Engine:
             while not self._state.finished:
                 self._turn()
             self._journal.exchange([], self._clock.now())
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._inbox.close()
         return self._status
+
+    def _break_off(self, error: BaseException) -> None:
+        """Record as much as can be that the run is over, so that its claims do not outlive it in a living process."""
+        now = self._clock.now()
+        status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+        message = "interrupted at once" if status is Status.CANCELLED else f"the orchestrator failed: {error!r}"
+        for node, reached in self._state.status.items():
+            if not reached.ended:
+                self._journal.changed(node, Status.CANCELLED, message, now, facts=self._facts.get(node))
+        self._journal.add(RunEnded(self._started.run_id, status, now, None, message), now)
+        with contextlib.suppress(WorldError):
+            self._journal.exchange([], now)
 
     # --- one turn -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from mlflow_pipes.model.run import Hit, LookUp
 from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.stores.dry import DryDatastore
 from mlflow_pipes.workspace.explain import Change, Ingredients, compare
-from mlflow_pipes.workspace.runs import LastSuccess, StepRun
+from mlflow_pipes.workspace.records import StepRun
+from mlflow_pipes.workspace.runs import LastSuccess
 from mlflow_pipes.workspace.workspace import Workspace
 
 Action: TypeAlias = Literal["reuse", "run", "maybe-run", "always-run"]
@@ -105,7 +106,7 @@ class _Planner:
         self._inputs = Inputs(DryDatastore(home.datastore), home.file_memo)
         self._planned: dict[str, PlannedStep] = {}
         self._estimates = home.ledger.estimates(graph.name)
-        self._last: Mapping[str, LastSuccess] = home.runs.last_successes(graph.name)
+        self._before = home.runs.last_successes(graph.name)
 
     def plan(self) -> Plan:
         self._inputs.prepare(self._graph)
@@ -146,28 +147,28 @@ class _Planner:
 
     def _depends(self, node: StepNode, unknown: list[str]) -> None:
         names = ", ".join(unknown[:3]) + (" ..." if len(unknown) > 3 else "")
-        last = self._last.get(node.id)
+        last = self._last(node)
         if last is None:
             self._add(node, "run", f"it has not ended well before; it waits for {names}")
         elif last.code_digest != node.step.code.digest:
-            changes = tuple(
-                compare(self._ingredients(last), Ingredients(node.step.code.digest, node.step.code.leaves, last.inputs))
-            )
+            changes = tuple(compare(last, Ingredients(node.step.code.digest, node.step.code.leaves, last.inputs)))
             self._add(node, "run", changes_text(changes), changes)
         else:
             self._add(node, "maybe-run", f"only if the output of {names} comes out different")
 
     def _will_run(self, node: StepNode, inputs: Mapping[str, str]) -> None:
-        last = self._last.get(node.id)
+        last = self._last(node)
         if last is None:
             self._add(node, "run", "it has not ended well before")
             return
         now = Ingredients(node.step.code.digest, node.step.code.leaves, inputs)
-        changes = tuple(compare(self._ingredients(last), now))
+        changes = tuple(compare(last, now))
         self._add(node, "run", changes_text(changes) or "its entry is no longer in the step cache", changes)
 
-    def _ingredients(self, last: LastSuccess) -> Ingredients:
-        return Ingredients(last.code_digest, self._home.runs.code_leaves(last.code_digest), last.inputs)
+    def _last(self, node: StepNode) -> Ingredients | None:
+        """Return what the node's key was made of when it last ended well."""
+        found = self._before.get(node.id)
+        return None if found is None else _ingredients(self._home, found)
 
     def _add(self, node: StepNode, action: Action, reason: str, changes: tuple[Change, ...] = ()) -> None:
         estimate = self._estimates.get(node.id)
@@ -213,18 +214,17 @@ def explain(step: str, *, run: str = "latest", workspace: Workspace | str | Path
     record = home.runs.get(run)
     found = record.step(step)
     if found.reused:
-        return Explanation(found, f"reused the output of run {found.reused_from_run or 'unknown'}: nothing changed")
+        origin = (found.reused_from_run or "a run that is no longer known")[:12]
+        return Explanation(found, f"it was reused: nothing changed since run {origin} computed it")
     if not found.key:
         return Explanation(found, found.reason or f"it is {found.status}")
     last = home.runs.last_successes(record.pipeline, before=record.id, nodes=[found.node]).get(found.node)
     if last is None:
         return Explanation(found, "it ran because it had not ended well before")
-    leaves = home.runs.code_leaves
-    changes = tuple(
-        compare(
-            Ingredients(last.code_digest, leaves(last.code_digest), last.inputs),
-            Ingredients(found.code_digest, leaves(found.code_digest), found.inputs),
-        )
-    )
+    changes = tuple(compare(_ingredients(home, last), home.runs.ingredients(found)))
     reason = changes_text(changes) or "it is declared with reuse='never', or its entry was gone from the step cache"
     return Explanation(found, f"it ran because {reason}", changes, last.run_id)
+
+
+def _ingredients(home: Workspace, last: LastSuccess) -> Ingredients:
+    return Ingredients(last.code_digest, home.runs.code_leaves(last.code_digest), last.inputs)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,11 @@ from mlflow_pipes.workspace.compute import make_targets, started
 from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
 from mlflow_pipes.workspace.logs import RunLogWriter
 from mlflow_pipes.workspace.process import this_host, this_process
+from mlflow_pipes.workspace.pulse import pulse
 from mlflow_pipes.workspace.publishing import PublishWhileRunning
-from mlflow_pipes.workspace.runs import Run
+from mlflow_pipes.workspace.records import Run
 from mlflow_pipes.workspace.source_state import source_state
 from mlflow_pipes.workspace.workspace import Workspace
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch, UTC."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds from some zero, never going back."""
-        return time.monotonic()
 
 
 def run(
@@ -95,7 +84,7 @@ def _run_started(
         run_id=random_id(),
         pipeline=graph.name,
         experiment=experiment or graph.experiment or home.configuration.experiment or graph.name,
-        started_at=time.time(),
+        started_at=home.clock.now(),
         parameters={name: short_text(value) for name, value in graph.parameters.items()},
         tags={**graph.tags, **(tags or {})},
         host=this_host(),
@@ -120,7 +109,7 @@ def _run_graph(graph: Graph, record: RunStarted, home: Workspace, observers: Seq
         datastore=home.datastore,
     )
     publishing = PublishWhileRunning(home.folder, home.configuration)
-    with home.showing(observers, graph) as shown:
+    with RunLogWriter(home.folder / "logs", record.run_id) as log, home.showing(observers, graph) as shown:
         engine = Engine(
             graph,
             started=record,
@@ -130,8 +119,8 @@ def _run_graph(graph: Graph, record: RunStarted, home: Workspace, observers: Seq
             targets=targets,
             default_target=record.target,
             observers=[*shown, publishing],
-            log=RunLogWriter(home.folder, record.run_id),
-            clock=SystemClock(),
+            log=log,
+            clock=home.clock,
             new_id=random_id,
             environ=home.configuration.step_environ(home.folder),
         )
@@ -139,6 +128,7 @@ def _run_graph(graph: Graph, record: RunStarted, home: Workspace, observers: Seq
         with (
             cancel_on_interrupt(engine.cancel, in_this_thread=in_this_thread),
             started(targets.values(), engine.report),
+            pulse(home.ledger, record.run_id) if in_this_thread else nullcontext(),
         ):
             engine.run()
     publishing.run_ended()
