@@ -21,8 +21,8 @@ from mlflow_pipes.workspace.compute import make_targets, started
 from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
 from mlflow_pipes.workspace.logs import RunLogWriter
 from mlflow_pipes.workspace.process import this_host, this_process
-from mlflow_pipes.workspace.pulse import pulse
 from mlflow_pipes.workspace.publishing import PublishWhileRunning
+from mlflow_pipes.workspace.pulse import pulse
 from mlflow_pipes.workspace.records import Run
 from mlflow_pipes.workspace.source_state import source_state
 from mlflow_pipes.workspace.workspace import Workspace
