@@ -10,11 +10,12 @@ from typing import Any
 
 from mlflow_pipes.digests import digest_record
 from mlflow_pipes.errors import FingerprintError
-from mlflow_pipes.fingerprint.definitions import file_value
-from mlflow_pipes.fingerprint.link import Linker, Place, step_function
+from mlflow_pipes.fingerprint.link import Linker
+from mlflow_pipes.fingerprint.modules import file_value
+from mlflow_pipes.fingerprint.objects import step_function
 from mlflow_pipes.fingerprint.project import STEP_LIBRARY, top_level
 from mlflow_pipes.fingerprint.reach import Target, Value, survey
-from mlflow_pipes.fingerprint.scopes import LiveScope, Territory, python
+from mlflow_pipes.fingerprint.scopes import LiveScope, Place, Territory, python
 from mlflow_pipes.model.step import CodeFingerprint
 
 

@@ -6,7 +6,6 @@ name and version come from the name of the ``.dist-info`` folder, and a ``RECORD
 
 from __future__ import annotations
 
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -53,7 +52,7 @@ def distribution_of(file: str) -> Distribution | None:
     # A regular package belongs to one distribution; in a namespace package each file is asked for.
     if "/" in relative and Path(site, top, "__init__.py").is_file():
         relative = f"{top}/__init__.py"
-    return _owner(site, os.stat(site).st_mtime_ns, relative)
+    return _owner(site, Path(site).stat().st_mtime_ns, relative)
 
 
 def own_distribution(name: str = "mlflow-pipes") -> Distribution:
@@ -73,21 +72,21 @@ def _version(read: object, name: str) -> str:
 
 
 def _split(file: str) -> tuple[str, str]:
-    parts = file.split(os.sep)
+    parts = Path(file).parts
     for index in range(len(parts) - 1, 0, -1):
         if parts[index] in _INSTALLED_PARTS:
-            return os.sep.join(parts[: index + 1]), "/".join(parts[index + 1 :])
+            return str(Path(*parts[: index + 1])), "/".join(parts[index + 1 :])
     return "", ""
 
 
 @lru_cache(maxsize=8)
 def _installed(site: str, mtime_ns: int) -> dict[str, tuple[Distribution, str]]:  # noqa: ARG001 - part of the memo
     found: dict[str, tuple[Distribution, str]] = {}
-    for entry in sorted(os.listdir(site)):
+    for entry in sorted(path.name for path in Path(site).iterdir()):
         match = _METADATA_FOLDER.fullmatch(entry)
         if match:
             distribution = Distribution(canonical(match["name"]), match["version"])
-            found[distribution.name] = (distribution, os.path.join(site, entry))
+            found[distribution.name] = (distribution, f"{site}/{entry}")
     return found
 
 

@@ -42,8 +42,8 @@ def check(linker: Linker, scope: Scope, access: DynamicAccess, edges: dict[str, 
 
 def _warning(linker: Linker, scope: Scope, access: DynamicAccess, what: str) -> str:
     return (
-        f"{linker.where(scope, access.line)}: {scope.owner or scope.module} calls {what}; the code it reaches is not in "
-        "the key. Name that code with uses=[...]."
+        f"{linker.where(scope, access.line)}: {scope.owner or scope.module} calls {what}; the code it reaches is not "
+        "in the key. Name that code with uses=[...]."
     )
 
 
@@ -61,7 +61,7 @@ def _is_what_it_says(scope: Scope, call: Use, called: str) -> bool:
     value = _value(scope, call)
     if value is _MISSING:  # only read: the name alone tells
         return hasattr(builtins, called) or called == "import_module"
-    return value in (getattr(builtins, called, _MISSING), getattr(importlib, called, _MISSING))
+    return value is getattr(builtins, called, _MISSING) or value is getattr(importlib, called, None)
 
 
 def _value(scope: Scope, use: Use | None) -> Any:

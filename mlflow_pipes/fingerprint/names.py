@@ -1,7 +1,7 @@
 """Which outside names a piece of code uses: Python's scoping rules over an AST, nothing is run.
 
 The answer is a list of :class:`Use`: a name that is bound neither in the piece nor by a parameter, with the attributes
-read from it (``helpers.clean(x)`` uses ``helpers`` with ``("clean",)``), or a name that an import inside the piece binds.
+read from it (``helpers.clean(x)`` uses ``helpers`` with ``("clean",)``), or one that an import inside the piece binds.
 """
 
 from __future__ import annotations

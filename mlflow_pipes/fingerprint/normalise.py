@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from blake3 import blake3
@@ -17,13 +16,21 @@ from blake3 import blake3
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+_IN_FUNCTION = True
 _SKIPPED = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+_SCOPES = (*FUNCTIONS, ast.ClassDef, ast.Module)
 
 
-@lru_cache(maxsize=256)
+_fields_of: dict[type[ast.AST], tuple[str, ...]] = {}
+
+
 def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
-    return tuple(name for name in kind._fields if name not in _SKIPPED)
+    found = _fields_of.get(kind)
+    if found is None:
+        found = _fields_of[kind] = tuple(name for name in kind._fields if name not in _SKIPPED)
+    return found
 
 
 def shows_annotations(node: Function) -> bool:
@@ -87,7 +94,7 @@ def _function(node: Function, out: list[str], in_function: bool) -> None:
     _write(node.args.defaults, out, in_function)
     _write(node.args.kw_defaults, out, in_function)
     _write(node.returns if shown else None, out, in_function)
-    _write(meaningful(node.body), out, True)
+    _write(meaningful(node.body), out, _IN_FUNCTION)
     out.append(")")
 
 
@@ -96,12 +103,12 @@ def _lambda(node: ast.Lambda, out: list[str], in_function: bool) -> None:
     write_parameters(node.args, out, in_function, annotations=False)
     _write(node.args.defaults, out, in_function)
     _write(node.args.kw_defaults, out, in_function)
-    _write(node.body, out, True)
+    _write(node.body, out, _IN_FUNCTION)
     out.append(")")
 
 
 def _class(node: ast.ClassDef, out: list[str], in_function: bool) -> None:  # noqa: ARG001 - a class body is its own
-    _write_fields(node, _fields(ast.ClassDef), out, False)
+    _write_fields(node, _fields(ast.ClassDef), out, not _IN_FUNCTION)
 
 
 def _annotated(node: ast.AnnAssign, out: list[str], in_function: bool) -> None:
@@ -151,12 +158,12 @@ def write_parameters(args: ast.arguments, out: list[str], in_function: bool, *, 
 def digest_of_body(node: Function | ast.Lambda) -> str:
     """Return the hash of what a function does: signature's shape and body, without name, decorators and defaults."""
     out: list[str] = [type(node).__name__]
-    write_parameters(node.args, out, True, annotations=False)
+    write_parameters(node.args, out, _IN_FUNCTION, annotations=False)
     if isinstance(node, ast.Lambda):
-        _write(node.body, out, True)
+        _write(node.body, out, _IN_FUNCTION)
     else:
-        _write(getattr(node, "type_params", []), out, True)
-        _write(meaningful(node.body), out, True)
+        _write(getattr(node, "type_params", []), out, _IN_FUNCTION)
+        _write(meaningful(node.body), out, _IN_FUNCTION)
     return blake3("".join(out).encode("utf-8", "surrogatepass")).hexdigest()
 
 

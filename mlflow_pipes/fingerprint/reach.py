@@ -56,6 +56,8 @@ class Node:
 
 
 Target: TypeAlias = External | Value | Node
+# What a name stands for (None for a built-in), and how many of the attributes read from it that used up.
+Found: TypeAlias = tuple[Target | None, int]
 
 
 def survey(roots: Mapping[str, Target]) -> tuple[str, list[CodeLeaf]]:

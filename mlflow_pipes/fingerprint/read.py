@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import ast
 import builtins
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_pipes.fingerprint import definitions
 from mlflow_pipes.fingerprint.names import Origin
 from mlflow_pipes.fingerprint.normalise import bound_name
-from mlflow_pipes.fingerprint.reach import External, Node, Target, Value
+from mlflow_pipes.fingerprint.reach import External, Found, Value
 from mlflow_pipes.fingerprint.scopes import ReadScope, Scope, absolute_name
-from mlflow_pipes.fingerprint.values import UnencodableError, encode
 
 if TYPE_CHECKING:
     from mlflow_pipes.fingerprint.link import Linker
     from mlflow_pipes.fingerprint.source import Source
-
-Found = tuple[Target | None, int]
-
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def full_name(scope: Scope, origin: Origin) -> str:
@@ -72,27 +65,25 @@ def module(linker: Linker, scope: Scope, name: str, attributes: tuple[str, ...])
         return located, 1 if attributes else 0
     inner = _scope(linker, scope, name, located)
     if attributes:
-        if inner is not None and (attributes[0] in inner.source.bindings or not _is_package(located)):
-            target, consumed = name_in(linker, inner, attributes[0], attributes[1:])
-            return target, consumed + 1
-        if linker.territory.locate(f"{name}.{attributes[0]}", scope.folder) is not None:
-            target, consumed = module(linker, scope, f"{name}.{attributes[0]}", attributes[1:])
-            return target, consumed + 1
-        if inner is not None:
-            target, consumed = name_in(linker, inner, attributes[0], attributes[1:])
-            return target, consumed + 1
-        return Value("missing", attributes[0], ("missing", attributes[0])), 1
+        target, consumed = _attribute_of(linker, scope, name, inner, attributes)
+        return target, consumed + 1
     if inner is None:
         if Path(located).is_file():
-            return definitions.file_value(linker, Path(located)), 0
+            return linker.read_file(located), 0
         return Value("module", name, ("namespace",)), 0
-    link = partial(definitions.link_module, linker, inner)
-    return linker.node(("read module", located), lambda: Node("module", name, link)), 0
+    return linker.read_module(inner), 0
 
 
-def _is_package(located: str) -> bool:
-    path = Path(located)
-    return path.name == "__init__.py" or path.is_dir()
+def _attribute_of(
+    linker: Linker, near: Scope, name: str, inner: ReadScope | None, attributes: tuple[str, ...]
+) -> Found:
+    first, rest = attributes[0], attributes[1:]
+    if inner is None or (first not in inner.source.bindings and inner.source.file.endswith("/__init__.py")):
+        if linker.territory.locate(f"{name}.{first}", near.folder) is not None:
+            return module(linker, near, f"{name}.{first}", rest)
+        if inner is None:
+            return Value("missing", first, ("missing", first)), 0
+    return name_in(linker, inner, first, rest)
 
 
 def _scope(linker: Linker, near: Scope, name: str, located: str) -> ReadScope | None:
@@ -103,17 +94,12 @@ def _scope(linker: Linker, near: Scope, name: str, located: str) -> ReadScope | 
 
 def name_in(linker: Linker, scope: ReadScope, name: str, attributes: tuple[str, ...]) -> Found:
     """Return what a name of a module that is only read stands for; None for a built-in."""
-    statements = scope.source.bindings.get(name)
-    if not statements:
+    if name not in scope.source.bindings:
         return _unbound(linker, scope, name, attributes)
     origin = import_of(scope.source, name)
     if origin is not None:
         return imported(linker, scope, origin, attributes)
-    if len(statements) == 1:
-        node = _defined(linker, scope, name, statements[0])
-        if node is not None:
-            return node, 0
-    return linker.binding(scope, name), 0
+    return linker.read_definition(scope, name), 0
 
 
 def _unbound(linker: Linker, scope: ReadScope, name: str, attributes: tuple[str, ...]) -> Found:
@@ -128,27 +114,3 @@ def _unbound(linker: Linker, scope: ReadScope, name: str, attributes: tuple[str,
         target, _ = name_in(linker, scope, "__getattr__", ())
         return Value("", name, ("lazy", name), () if target is None else (target,)), 0
     return Value("missing", name, ("missing", name)), 0
-
-
-def _defined(linker: Linker, scope: ReadScope, name: str, statement: ast.stmt) -> Target | None:
-    readable = f"{scope.module}.{name}"
-    key = ("read", scope.source.file, name)
-    if isinstance(statement, _FUNCTIONS) and statement.name == name:
-        link = partial(definitions.link_read_function, linker, scope, statement)
-        return linker.node(key, lambda: Node("function", readable, link))
-    if isinstance(statement, ast.ClassDef) and statement.name == name:
-        link = partial(definitions.link_read_class, linker, scope, statement)
-        return linker.node(key, lambda: Node("class", readable, link))
-    return _literal(scope, readable, statement)
-
-
-def _literal(scope: ReadScope, readable: str, statement: ast.stmt) -> Value | None:
-    """Return the value of a constant that is written out, the same as it counts in a loaded module."""
-    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
-        return None
-    if isinstance(statement, ast.Assign) and not all(isinstance(target, ast.Name) for target in statement.targets):
-        return None
-    try:
-        return Value("constant", readable, encode(ast.literal_eval(statement.value), root=scope.root))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, UnencodableError):
-        return None

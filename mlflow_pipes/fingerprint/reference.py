@@ -9,7 +9,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from mlflow_pipes.errors import DeclarationError
-from mlflow_pipes.fingerprint.link import step_function
+from mlflow_pipes.fingerprint.objects import step_function
 from mlflow_pipes.fingerprint.project import natural_name
 from mlflow_pipes.fingerprint.scopes import file_of_function
 from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, ImportedFunction, PickledFunction
@@ -43,11 +43,15 @@ def reference(function: Any, code: CodeFingerprint) -> FunctionReference:
 def _not_importable(function: FunctionType, file: str, qualname: str) -> str:
     where = f"{Path(file).name}:{function.__code__.co_firstlineno}"
     if function.__code__.co_name == "<lambda>":
-        return f"a lambda ({where}) cannot be a step, because a worker cannot import it. Write it as a def at the top of a module."
+        return (
+            f"a lambda ({where}) cannot be a step, because a worker cannot import it. "
+            "Write it as a def at the top of a module."
+        )
     outer, _, inner = qualname.rpartition(".<locals>.")
+    around = outer.replace(".<locals>", "")
     return (
-        f"{inner} ({where}) is defined inside {outer.replace('.<locals>', '')}, so a worker cannot import it. Move it to "
-        "the top of its module, and pass what it took from around it as arguments. (If that is a decorator, let it use "
+        f"{inner} ({where}) is defined inside {around}, so a worker cannot import it. Move "
+        "it to the top of its module, and pass what it took from around it as arguments. (If that is a decorator, let it use "
         "functools.wraps.)"
     )
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from mlflow_pipes.fingerprint.distributions import distribution_of, own_distribution
 from mlflow_pipes.fingerprint.project import (
     MAIN_NAMES,
     OWN_PACKAGES,
     STEP_LIBRARY,
+    absolute,
     is_first_party,
     is_installed,
     is_stdlib,
@@ -30,7 +31,7 @@ from mlflow_pipes.fingerprint.project import (
     project_folder,
     top_level,
 )
-from mlflow_pipes.fingerprint.reach import External
+from mlflow_pipes.fingerprint.reach import External, Target
 from mlflow_pipes.fingerprint.source import Source
 
 
@@ -93,7 +94,7 @@ class ReadScope:
         return _package(self.module, self.source)
 
 
-Scope = LiveScope | ReadScope
+Scope: TypeAlias = LiveScope | ReadScope
 
 
 def natural_of(variables: Mapping[str, Any], source: Source | None) -> tuple[str, str]:
@@ -120,6 +121,15 @@ def absolute_name(module: str, level: int, package: str) -> str:
     return f"{anchor}.{module}" if module and anchor else module or anchor
 
 
+class Place(NamedTuple):
+    """Where a value was found: what to call it, and what stands for it when it has no encoding."""
+
+    kind: str
+    name: str
+    scope: Scope
+    otherwise: Callable[[], Target] | None = None
+
+
 class Territory:
     """What is first-party and what counts by version, as seen from one step's function.
 
@@ -137,7 +147,7 @@ class Territory:
         """Whether a file counts by its code."""
         known = self._files.get(file)
         if known is None:
-            inside = self._own_steps and STEP_LIBRARY in file.split(os.sep)
+            inside = self._own_steps and STEP_LIBRARY in Path(file).parts
             known = self._files[file] = inside or is_first_party(file)
         return known
 
@@ -256,6 +266,17 @@ def file_of_function(function: FunctionType) -> str | None:
     """Return the absolute file a function was compiled from, None when there is no such file (notebook, ``-c``)."""
     name = function.__code__.co_filename
     module_file = function.__globals__.get("__file__")
-    if isinstance(module_file, str) and os.path.basename(module_file) == os.path.basename(name):
-        return os.path.abspath(module_file)  # co_filename may be relative to a folder left long ago
-    return os.path.abspath(name) if not name.startswith("<") and os.path.isfile(name) else None
+    if isinstance(module_file, str) and module_file.rpartition(os.sep)[2] == name.rpartition(os.sep)[2]:
+        return absolute(module_file)  # co_filename may be relative to a folder left long ago
+    return absolute(name) if name.endswith((".py", ".pyw")) and Path(name).is_file() else None
+
+
+def cell_contents(function: FunctionType) -> dict[str, Any]:
+    """Return a function's free variables by name; those not yet assigned are left out."""
+    found: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return found

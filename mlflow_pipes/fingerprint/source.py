@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from blake3 import blake3
 
 from mlflow_pipes.errors import FingerprintError
 from mlflow_pipes.fingerprint.bytecode import first_position, nested_codes, same_code
-from mlflow_pipes.fingerprint.names import Names, dotted, names_of_code, names_of_function
+from mlflow_pipes.fingerprint.names import Names, names_of_code, names_of_function
 from mlflow_pipes.fingerprint.normalise import (
+    FUNCTIONS,
     Definition,
     Function,
     bound_name,
@@ -27,8 +29,6 @@ from mlflow_pipes.fingerprint.normalise import (
 
 # A file written this shortly before it was read may be written again without its time stamp changing.
 _RACY_NS = 50_000_000
-
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Source:
     tree: ast.Module
     on_disk: bool = True
     _pieces: dict[tuple[int, str], Piece] = field(default_factory=dict, repr=False)
+    _literals: dict[str, tuple[Any] | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def definitions(self) -> dict[str, list[Function | ast.ClassDef]]:
@@ -68,7 +69,7 @@ class Source:
     def bindings(self) -> dict[str, list[ast.stmt]]:
         """The module's statements that bind or change each top-level name, in order."""
         found: dict[str, list[ast.stmt]] = {}
-        for statement in _module_statements(self.tree.body):
+        for statement in _statements(self.tree.body):
             for name in _bound_by(statement):
                 found.setdefault(name, []).append(statement)
         for nodes in self.definitions.values():
@@ -80,7 +81,7 @@ class Source:
     @cached_property
     def star_imports(self) -> list[ast.ImportFrom]:
         """The module's ``from x import *`` statements."""
-        found = (node for node in _module_statements(self.tree.body) if isinstance(node, ast.ImportFrom))
+        found = (node for node in _statements(self.tree.body) if isinstance(node, ast.ImportFrom))
         return [node for node in found if node.names[0].name == "*"]
 
     @cached_property
@@ -91,13 +92,31 @@ class Source:
             found.setdefault(code.co_qualname, []).append(code)
         return found
 
+    @cached_property
+    def meaning(self) -> str:
+        """The hash of the whole module's normalised code."""
+        return self.piece(self.tree, "code").digest
+
+    def binding_digest(self, name: str) -> str:
+        """Return the hash of the statements that bind a module-level name."""
+        return "".join(self.piece(statement, "code").digest for statement in self.bindings.get(name, ()))
+
+    def literal(self, name: str) -> tuple[Any] | None:
+        """Return the value of a module-level name that is bound once, to a value written out; None for others."""
+        try:
+            return self._literals[name]
+        except KeyError:
+            found = None if self.star_imports else _literal(self.bindings.get(name, []))
+            self._literals[name] = found
+            return found
+
     def piece(self, node: ast.AST | None, role: str) -> Piece:
-        """Return the digest and names of one of this source's nodes, memoised. *role*: ``body``, ``code``, ``local``."""
+        """Return digest and names of one of this source's nodes, memoised. *role*: ``body``, ``code``, ``local``."""
         key = (id(node), role)
         known = self._pieces.get(key)
         if known is None:
             if role == "body":
-                assert isinstance(node, (*_FUNCTIONS, ast.Lambda))
+                assert isinstance(node, (*FUNCTIONS, ast.Lambda))
                 known = Piece(digest_of_body(node), names_of_function(node))
             else:
                 local = role == "local"
@@ -109,6 +128,7 @@ class Source:
         """Return the definition that a function's code object was compiled from; None when it is not in here.
 
         Args:
+            code: of the function.
             compare: whether to check that the source still compiles to this code.
 
         Raises:
@@ -121,7 +141,7 @@ class Source:
             code = min(same, key=lambda candidate: abs(candidate.co_firstlineno - code.co_firstlineno))
         if code.co_name == "<lambda>":
             return self._lambda(code)
-        nodes = [node for node in self.definitions.get(code.co_qualname, ()) if isinstance(node, _FUNCTIONS)]
+        nodes = [node for node in self.definitions.get(code.co_qualname, ()) if isinstance(node, FUNCTIONS)]
         exact = [node for node in nodes if first_line(node) == code.co_firstlineno]
         return exact[0] if exact else nodes[0] if len(nodes) == 1 else None
 
@@ -133,6 +153,26 @@ class Source:
             nodes = [node for node in nodes if _start(node.body) <= place < _end(node.body)]
             nodes = sorted(nodes, key=lambda node: _start(node.body))[-1:]  # the innermost
         return nodes[0] if nodes else None
+
+
+def _literal(statements: list[ast.stmt]) -> tuple[Any] | None:
+    if len(statements) != 1:
+        return None
+    targets: list[ast.expr]
+    match statements[0]:
+        case ast.Assign(targets=targets, value=value) if all(isinstance(target, ast.Name) for target in targets):
+            return literal_of(value)
+        case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
+            return literal_of(value)
+    return None
+
+
+def literal_of(node: ast.expr) -> tuple[Any] | None:
+    """Return the value that an expression writes out, in a tuple; None when it must be computed."""
+    try:
+        return (ast.literal_eval(node),)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _stale(code: CodeType, file: str) -> str:
@@ -161,7 +201,7 @@ def first_line(node: Definition) -> int:
 
 def _definitions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, Function | ast.ClassDef]]:
     for statement in _statements(body):
-        if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+        if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
             qualname = prefix + statement.name
             yield qualname, statement
             inner = f"{qualname}." if isinstance(statement, ast.ClassDef) else f"{qualname}.<locals>."
@@ -172,17 +212,13 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the statements of one scope: those inside ``if``, ``for``, ``with``, ``try`` and ``match`` too."""
     for statement in body:
         yield statement
-        if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+        if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
             continue
         for part in ("body", "orelse", "finalbody"):
             yield from _statements(getattr(statement, part, None) or [])
         for part in ("handlers", "cases"):
             for inner in getattr(statement, part, None) or []:
                 yield from _statements(inner.body)
-
-
-def _module_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    return _statements(body)
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:
@@ -241,7 +277,7 @@ def source_file(file: str) -> Source:
     """
     path = Path(file)
     try:
-        stat = os.stat(file)
+        stat = os.stat(file)  # noqa: PTH116 - asked for each file and step; a Path costs more
         stamp = (stat.st_mtime_ns, stat.st_size)
         known = _sources.get(file)
         if known is not None and known[0] == stamp and known[1] - stamp[0] > _RACY_NS:
@@ -251,10 +287,7 @@ def source_file(file: str) -> Source:
     except OSError as error:
         raise FingerprintError(f"cannot read the source {path.name}: {error.strerror}") from error
     hash_ = blake3(content).hexdigest()
-    if known is not None and known[2].hash == hash_:
-        source = known[2]
-    else:
-        source = _parsed(file, content, hash_)
+    source = known[2] if known is not None and known[2].hash == hash_ else _parsed(file, content, hash_)
     _sources[file] = (stamp, read_at_ns, source)
     return source
 
@@ -278,6 +311,3 @@ def source_cell(name: str) -> Source | None:
             cell = None
         known = _cells[name] = (text, cell if text else None)
     return known[1]
-
-
-__all__ = ["Piece", "Source", "dotted", "first_line", "source_cell", "source_file"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -152,7 +152,7 @@ class _Encoder:
             self._open.discard(key)
 
     def unordered(self, value: Any) -> Part:
-        """A set in the order of its items' encodings; references are ordered by name, since their parts depend on it."""
+        """A set in the order of its items' encodings, with references by name: their parts follow from the order."""
         by_name = _Encoder(by_qualname, self.root, self.module, self.is_ours)
         ordered = sorted(value, key=lambda item: frame("order", (by_name.walk(item),)))
         return (type(value).__name__, *[self.at("{...}", item) for item in ordered])
@@ -195,9 +195,9 @@ _PAYLOAD_OF: dict[type, Callable[[Any], Any]] = {
     tuple: lambda value: tuple(tuple.__iter__(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-    str: lambda value: str.__str__(value),
-    int: lambda value: int.__int__(value),
-    float: lambda value: float.__float__(value),
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
     bytes: lambda value: bytes(memoryview(value)),
 }
 
@@ -211,11 +211,11 @@ def _integer(_: _Encoder, value: int) -> Part:
     return value if -_HUGE < value < _HUGE else ("int", hex(value))
 
 
-def _timezone(encoder: _Encoder, value: datetime.tzinfo | None) -> Part:
+def _timezone(encoder: _Encoder, value: dt.tzinfo | None) -> Part:
     return None if value is None else encoder.walk(value)
 
 
-def _moment(encoder: _Encoder, value: datetime.datetime | datetime.time) -> Part:
+def _moment(encoder: _Encoder, value: dt.datetime | dt.time) -> Part:
     zone = value.tzinfo
     return (type(value).__name__, value.replace(tzinfo=None).isoformat(), value.fold, _timezone(encoder, zone))
 
@@ -226,7 +226,7 @@ def _zone(_: _Encoder, value: zoneinfo.ZoneInfo) -> Part:
     return ("zoneinfo", value.key)
 
 
-def _offset(_: _Encoder, value: datetime.timezone) -> Part:
+def _offset(_: _Encoder, value: dt.timezone) -> Part:
     offset = value.utcoffset(None)
     return ("timezone", offset.days, offset.seconds, offset.microseconds, value.tzname(None))
 
@@ -352,11 +352,11 @@ _EXACT: dict[type, Callable[[_Encoder, Any], Part]] = {
     slice: _simple("start", "stop", "step"),
     type(...): lambda _, __: ("Ellipsis",),
     type(NotImplemented): lambda _, __: ("NotImplemented",),
-    datetime.date: lambda _, value: ("date", value.isoformat()),
-    datetime.timedelta: lambda _, value: ("timedelta", value.days, value.seconds, value.microseconds),
-    datetime.datetime: _moment,
-    datetime.time: _moment,
-    datetime.timezone: _offset,
+    dt.date: lambda _, value: ("date", value.isoformat()),
+    dt.timedelta: lambda _, value: ("timedelta", value.days, value.seconds, value.microseconds),
+    dt.datetime: _moment,
+    dt.time: _moment,
+    dt.timezone: _offset,
     zoneinfo.ZoneInfo: _zone,
     decimal.Decimal: lambda _, value: ("Decimal", str(value)),
     fractions.Fraction: lambda _, value: ("Fraction", value.numerator, value.denominator),

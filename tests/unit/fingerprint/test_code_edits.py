@@ -341,3 +341,54 @@ def test_shadowing_a_builtin_changes_it(projects):
     assert (
         projects.source(text.format("")).digest != projects.source(text.format("def sum(x):\n    return 0\n\n")).digest
     )
+
+
+def test_lambdas_on_one_line_are_told_apart(projects):
+    text = "TABLE = {{'a': lambda x: x + {}, 'b': lambda x: (lambda y: y + {})(x)}}\nA, B = TABLE['a'], TABLE['b']\n\ndef train(x):\n    return {}(x)\n"
+    assert projects.source(text.format(1, 1, "A")).digest == projects.source(text.format(1, 2, "A")).digest
+    assert projects.source(text.format(1, 1, "A")).digest != projects.source(text.format(2, 1, "A")).digest
+    assert projects.source(text.format(1, 1, "B")).digest == projects.source(text.format(2, 1, "B")).digest
+    assert projects.source(text.format(1, 1, "B")).digest != projects.source(text.format(1, 2, "B")).digest
+
+
+def test_comprehensions_walrus_match_and_handlers_bind_their_own_names(projects):
+    text = """
+x = y = z = e = name = rest = other = key = object()
+
+def train(rows):
+    squares = [x for x in rows if (y := x)]
+    with open(rows) as z:
+        pass
+    try:
+        z.read()
+    except OSError as e:
+        print(e)
+    match rows:
+        case {"a": name, **rest}:
+            return name, rest
+        case [*other]:
+            return other
+    return {key: y for key in squares}
+"""
+    assert not any(leaf.kind == "constant" for leaf in projects.source(text).leaves)
+
+
+def test_generators_coroutines_and_nested_functions_are_followed(projects):
+    text = """
+A, B, C, D = {}, {}, {}, {}
+
+async def later():
+    return A
+
+def lines():
+    yield B
+
+def train(n):
+    def inner(x, y=C):
+        class Local:
+            value = D
+        return Local
+    return later, lines, inner(n)
+"""
+    values = [(1, 1, 1, 1), (2, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2)]
+    assert len({projects.source(text.format(*value)).digest for value in values}) == 5

@@ -61,7 +61,7 @@ def test_the_output_of_a_step_used_as_a_global_is_refused(projects):
     with projects.loaded({"pipes.toml": "", "flow.py": "rows = None\n\ndef train():\n    return rows\n"}) as flow:
         flow.rows = OutputRef()
         with pytest.raises(
-            FingerprintError, match=r"flow\.rows is the output of a step.*pass the output as an argument"
+            FingerprintError, match=r"flow\.rows is or holds the output of a step.*pass the output as an argument"
         ):
             fingerprint(flow.train)
 
@@ -86,6 +86,33 @@ def test_edits_after_the_import_that_mean_nothing_are_let_through(projects, base
         text = "# a comment\n\n" + base["flow.py"].replace('"""Train."""', '"""Train well."""')
         Path(flow.__file__).write_text(text)
         assert fingerprint(flow.train).digest == before
+
+
+def test_a_constant_that_was_edited_after_its_import_is_refused(projects, base):
+    with projects.loaded(base) as flow:
+        Path(flow.__file__).with_name("settings.py").write_text("FACTOR = 3\n")
+        with pytest.raises(FingerprintError, match=r"settings\.FACTOR is 2 in memory, but 3 in settings\.py.*Restart"):
+            fingerprint(flow.train)
+        with_version = fingerprint(flow.train, version="1")
+        assert "settings.FACTOR" in with_version.warnings[0]
+
+
+def test_a_computed_constant_is_refused_when_its_module_was_edited_since_it_was_first_looked_at(projects, base):
+    with projects.loaded(base | {"settings.py": "FACTOR = 1 + sum([1])\n"}) as flow:
+        before = fingerprint(flow.train).digest
+        settings = Path(flow.__file__).with_name("settings.py")
+        settings.write_text("# only a comment\nFACTOR = 1 + sum([1])\n")
+        assert fingerprint(flow.train).digest == before
+        settings.write_text("FACTOR = 1 + sum([2])\n")
+        with pytest.raises(FingerprintError, match=r"settings\.FACTOR was computed before settings\.py was edited"):
+            fingerprint(flow.train)
+
+
+def test_a_class_attribute_that_is_not_what_its_file_says_is_refused(projects, base):
+    with projects.loaded(base) as flow:
+        flow.Model.depth = 9
+        with pytest.raises(FingerprintError, match=r"Model\.depth is 9 in memory, but 3 in flow\.py"):
+            fingerprint(flow.train)
 
 
 # -- warned of ------------------------------------------------------------------------------------------------
@@ -125,6 +152,12 @@ def test_a_dynamic_import_of_a_constant_name_is_followed(projects):
         return projects.digest(files)
 
     assert digest(1) != digest(2)
+
+
+def test_a_constant_that_is_read_from_outside_gives_a_warning_when_only_its_code_counts(projects):
+    text = "class Table:\n    __slots__ = ('__weakref__', 'rows')\n\nimport threading\n\ndef load_rows():\n    return threading.Lock()\n\nROWS = load_rows()\nGATE = threading.Lock()\n\ndef train():\n    return ROWS, GATE\n"
+    (warning,) = projects.source(text).warnings
+    assert warning.startswith("flow.py:9: flow.ROWS counts by the code that makes it, not by its value")
 
 
 def test_a_name_that_is_not_defined_gives_a_warning(projects):
@@ -177,7 +210,7 @@ def test_uses_adds_functions_values_modules_and_files(projects, base, tmp_path):
 
 
 def test_a_file_in_uses_that_is_not_there_is_refused(projects, base, tmp_path):
-    with pytest.raises(FingerprintError, match="missing.json"):
+    with pytest.raises(FingerprintError, match=r"missing\.json"):
         projects.digest(base, uses=[tmp_path / "missing.json"])
 
 
@@ -338,6 +371,27 @@ def test_functions_of_a_notebook_count_by_their_cells_source():
 
     assert digest(1, 1) == digest(1, 5) == digest(1, 9, "# comment")
     assert digest(1, 1) != digest(2, 1)
+
+
+def test_records_of_a_notebook_count_by_their_fields():
+    text = "import dataclasses, enum, typing\n@dataclasses.dataclass\nclass D:\n    x: int = {}\n    y: list = dataclasses.field(default_factory=list)\nclass E(enum.Enum):\n    A = {}\nclass N(typing.NamedTuple):\n    x: int = {}\nclass T(typing.TypedDict):\n    x{}: int\ndef train():\n    return D(), E.A, N(), T(x=1)\n"
+
+    def digest(*values):
+        variables = {"__name__": "__main__"}
+        run_cell(1, text.format(*values), variables)
+        sys.modules["__main__"].__dict__.update({name: variables[name] for name in "DENT"})
+        return fingerprint(variables["train"]).digest
+
+    try:
+        digests = [
+            digest(*values)
+            for values in ((1, 1, 1, ""), (1, 1, 1, ""), (2, 1, 1, ""), (1, 2, 1, ""), (1, 1, 2, ""), (1, 1, 1, "y"))
+        ]
+    finally:
+        for name in "DENT":
+            del sys.modules["__main__"].__dict__[name]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
 
 
 def test_a_notebook_functions_edit_is_seen_when_the_cell_runs_again():

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -72,7 +72,7 @@ class Slotted:
 def examples():
     import numpy as np
 
-    utc = datetime.UTC
+    utc = dt.UTC
     return {
         "none": None,
         "true": True,
@@ -121,15 +121,15 @@ def examples():
         "slots": Slotted(1, 2),
         "slots other": Slotted(1, 3),
         "list subclass": Words([1, 2]),
-        "date": datetime.date(2013, 1, 2),
-        "datetime": datetime.datetime(2013, 1, 2, 3, 4, 5, 6),
-        "datetime utc": datetime.datetime(2013, 1, 2, 3, 4, 5, 6, utc),
-        "datetime fold": datetime.datetime(2013, 1, 2, 3, 4, 5, 6, fold=1),
-        "time": datetime.time(1, 2, 3),
-        "timedelta": datetime.timedelta(days=1, microseconds=2),
-        "timezone": datetime.timezone(datetime.timedelta(hours=1)),
+        "date": dt.date(2013, 1, 2),
+        "datetime": dt.datetime(2013, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001
+        "datetime utc": dt.datetime(2013, 1, 2, 3, 4, 5, 6, utc),
+        "datetime fold": dt.datetime(2013, 1, 2, 3, 4, 5, 6, fold=1),  # noqa: DTZ001
+        "time": dt.time(1, 2, 3),
+        "timedelta": dt.timedelta(days=1, microseconds=2),
+        "timezone": dt.timezone(dt.timedelta(hours=1)),
         "zone": zoneinfo.ZoneInfo("America/New_York"),
-        "decimal 1": decimal.Decimal("1"),
+        "decimal 1": decimal.Decimal(1),
         "decimal 1.0": decimal.Decimal("1.0"),
         "fraction": fractions.Fraction(1, 3),
         "uuid": uuid.UUID(int=5),
@@ -154,7 +154,7 @@ def examples():
         "union": int | None,
         "annotated": typing.Annotated[int, "metres"],
         "literal": typing.Literal["a", 1],
-        "callable": typing.Callable[[int], str],  # noqa: UP006
+        "callable": typing.Callable[[int], str],
         "any": typing.Any,
         "typevar": typing.TypeVar("T", bound=int),
         "numpy int": np.int64(1),
