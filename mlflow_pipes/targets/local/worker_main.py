@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from mlflow_pipes.model.attempt import AttemptSucceeded, FailureKind, LogLine, Progress
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
@@ -112,14 +112,10 @@ class _Worker:
 
     def _tidy(self) -> None:
         """Leave the process to the next attempt as this one found it, and all output on its way."""
-        for stream in {sys.stdout, sys.stderr}:
-            with suppress(Exception):
-                stream.flush()
-        # A step may have replaced or closed them. The originals are ours, so they are never None.
-        for now, original in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)):
-            if now is not original or now.closed:
-                _open_streams()
-                break
+        _flush_streams()
+        replaced = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
+        if replaced or any(stream.closed for stream in _streams()):
+            _open_streams()  # again, because the step replaced or closed them
         _libc.fflush(None)  # what C code printed
         try:
             moved = os.getcwd() != self._host.cwd  # noqa: PTH109 - compared as text
@@ -179,11 +175,19 @@ def _text_stream(fileno: int, errors: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(writer, encoding="utf-8", errors=errors, line_buffering=True)
 
 
+def _streams() -> list[TextIO]:
+    return [sys.stdout, sys.stderr]
+
+
+def _flush_streams() -> None:
+    for stream in _streams():
+        with suppress(Exception):
+            stream.flush()
+
+
 def _exit_cleanly() -> None:
     """End as a Python process does, but without taking the interpreter apart, which takes long with large packages."""
     with suppress(Exception):
         atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing's children do
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
+    _flush_streams()
     os._exit(0)
