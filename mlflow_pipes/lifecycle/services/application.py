@@ -70,7 +70,8 @@ def application(
         return _error(500, f"the model failed; the service's log tells why, under error {reference}")
 
     # Only names of this machine: a web page that rebinds its own name to 127.0.0.1 gets no answer.
-    names = ["127.0.0.1", "localhost", "[::1]", host] if is_loopback(host) else ["*"]
+    # (Starlette before 1.0 reads "[" out of "[::1]:80".)
+    names = ["127.0.0.1", "localhost", "::1", "[::1]", "[", host] if is_loopback(host) else ["*"]
     return Starlette(
         routes=[
             Route("/invocations", invocations, methods=["POST"]),

@@ -209,6 +209,12 @@ def test_a_start_that_takes_too_long_is_given_up_and_leaves_no_process(registry,
     assert not any(str(registry.folder) in command for command in _commands())
 
 
+def test_a_service_listens_on_the_loopback_of_ipv6_too(registry, model_folder):
+    service = registry.deploy("delays", model_folder, host="::1")
+    assert service.url == f"http://[::1]:{service.port}"
+    assert registry.call("delays", ROWS[:1]) == pytest.approx([17.0])
+
+
 def test_a_port_that_another_program_has_is_an_error_that_names_it(registry, model_folder, served):
     with pytest.raises(ServiceError, match=f"port {served.port} of 127.0.0.1 cannot be used"):
         registry.deploy("delays", model_folder, port=served.port)
