@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pickle
 import tempfile
 from pathlib import Path
@@ -148,7 +149,10 @@ def _write_by_mlflow(model: Any, flavor: str, signature: Any, example: Any, stor
     needs = [*folder.requirements("mlflow", "numpy", "pandas", flavor, "scikit-learn", "scipy")]
     with tempfile.TemporaryDirectory(prefix="mlflow_pipes-model-") as temporary:
         path = Path(temporary) / _NAME
-        options = {"signature": ModelSignature.from_dict(dict(signature))} if signature else {}
+        options: dict[str, Any] = {"signature": ModelSignature.from_dict(dict(signature))} if signature else {}
+        if "serialization_format" in inspect.signature(module.save_model).parameters:
+            options["serialization_format"] = "cloudpickle"  # the default, skops, writes memory addresses
+            model = pickle.loads(_settled_pickle(model))
         module.save_model(model, str(path), pip_requirements=needs, **options)
         for name, content in (folder.example_files(example) if example is not None else {}).items():
             (path / name).write_bytes(content)

@@ -44,7 +44,7 @@ def encode(values: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         Declined: Arrow cannot hold it without losing something.
     """
-    if isinstance(values, pd.arrays.NumpyExtensionArray):
+    if type(values) is pd.arrays.NumpyExtensionArray:
         values = values.to_numpy()
     dtype = values.dtype
     try:
@@ -56,9 +56,7 @@ def encode(values: Any) -> tuple[Any, dict[str, Any]]:
         if isinstance(dtype, pd.CategoricalDtype):
             return _encode_categorical(values, dtype)
         if isinstance(dtype, pd.DatetimeTZDtype):
-            if str(pd.DatetimeTZDtype(dtype.unit, str(dtype.tz)).tz) != str(dtype.tz):
-                raise Declined(f"time zone {dtype.tz!r} has no name")
-            return pa.array(values), {"kind": "zoned", "unit": dtype.unit, "zone": str(dtype.tz)}
+            return _encode_zoned(values, dtype)
         if isinstance(dtype, pd.ArrowDtype):
             return pa.array(values), {"kind": "arrow"}
         if str(dtype) in _MASKED:
@@ -96,6 +94,15 @@ def _encode_objects(values: Any) -> tuple[Any, dict[str, Any]]:
         "of": kind.__name__,
         "missing": missing,
     }
+
+
+def _encode_zoned(values: Any, dtype: pd.DatetimeTZDtype) -> tuple[Any, dict[str, Any]]:
+    zone = str(dtype.tz)
+    if str(pd.DatetimeTZDtype(dtype.unit, zone).tz) != zone:
+        raise Declined(f"time zone {dtype.tz!r} has no name")
+    moments = pa.array(np.asarray(values.tz_convert("UTC").tz_localize(None)), from_pandas=False)
+    zoned = moments.view(pa.timestamp(dtype.unit, pa.lib.tzinfo_to_string(dtype.tz)))
+    return zoned, {"kind": "zoned", "unit": dtype.unit, "zone": zone}
 
 
 def _encode_categorical(values: Any, dtype: pd.CategoricalDtype) -> tuple[Any, dict[str, Any]]:
@@ -168,5 +175,5 @@ def _decode_objects(column: pa.ChunkedArray, missing: str) -> Any:
 
 def index(values: Any, name: Any) -> Any:
     """Return a pandas index of exactly these values and their dtype."""
-    dtype = object if isinstance(values, pd.arrays.NumpyExtensionArray) else values.dtype
+    dtype = object if type(values) is pd.arrays.NumpyExtensionArray else values.dtype
     return pd.Index(values, dtype=dtype, name=name, copy=False)

@@ -95,7 +95,7 @@ def decode(view: memoryview) -> pd.DataFrame | pd.Series:
 
 def _held(array: Any, index: pd.Index) -> Any:
     """Return what pandas takes as it is: text in an object array it would take for dtype str."""
-    if isinstance(array, pd.arrays.NumpyExtensionArray):
+    if type(array) is pd.arrays.NumpyExtensionArray:
         return pd.Series(array, index=index, dtype=object, copy=False)
     return array
 
