@@ -95,7 +95,6 @@ app = Pipes(
         "token_normalize_func": lambda token: token.replace("_", "-") if token.startswith("-") else token,
         "max_content_width": 100,
     },
-    no_args_is_help=True,
 )
 
 
@@ -116,9 +115,6 @@ def run(args: Sequence[str], *, debug: bool | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("", err=True)
         return INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
     except Exception as error:  # noqa: BLE001 - the edge of the program: each kind gets its words and its exit code
         from mlflow_pipes.cli.failures import tell
 
@@ -133,7 +129,7 @@ def _invoke(args: Sequence[str]) -> Any:
 
         return shell_complete(app, {}, "pipes", "_PIPES_COMPLETE", completion)
     try:
-        with app.make_context("pipes", list(args)) as context:
+        with app.make_context("pipes", list(args) or ["--help"]) as context:
             return app.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -16,10 +16,14 @@ from mlflow_pipes.cli.values import can_be_text, items_of, may_be_none, sequence
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # not generic before click 8.5
+
 PREFIX = "parameter_"  # of destinations, so that a parameter called ``target`` is not the run's target
 
 
-class ParameterType(click.ParamType[Any]):
+class ParameterType(_ParamType):
     """Text as a value of one parameter's type."""
 
     def __init__(self, hint: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_pipes.display.lines import MOST_LINES, run_lines, step_lines
 from mlflow_pipes.display.look import Line, Look
+from mlflow_pipes.display.plain import PlainObserver
 from mlflow_pipes.display.progress import RunProgress
 from mlflow_pipes.display.spoken import Spoken
 from mlflow_pipes.display.summary import summary_lines
@@ -42,6 +43,7 @@ class LiveObserver:
         self._spoken = Spoken()
         self._live: Live | None = None
         self._region: Any = None
+        self._instead: PlainObserver | None = None
         self._ticker: Ticker | None = None
         self._tick = 0
         self._closed = False
@@ -49,6 +51,12 @@ class LiveObserver:
     def recorded(self, records: Sequence[Record]) -> None:
         """Count records; the first one starts the drawing, the run's end writes the summary."""
         for record in records:
+            if isinstance(record, RunStarted) and record.target == "inline":
+                # Steps run in this process, perhaps under a debugger: nothing may move on the terminal meanwhile.
+                self._instead = PlainObserver(self._stream, self._look, clock=self._clock)
+            if self._instead is not None:
+                self._instead.recorded([record])
+                continue
             self.progress.record(record)
             if isinstance(record, RunStarted) and self._ticker is None:
                 self._ticker = Ticker(self.draw, first_s=PATIENCE_S, interval_s=REFRESH_S)
@@ -59,7 +67,9 @@ class LiveObserver:
 
     def seen(self, event: TargetEvent) -> None:
         """Take a log line, a start or progress."""
-        if isinstance(event, LogLine):
+        if self._instead is not None:
+            self._instead.seen(event)
+        elif isinstance(event, LogLine):
             self._spoken.add(event)
         else:
             self.progress.event(event)
@@ -81,6 +91,9 @@ class LiveObserver:
 
     def close(self) -> None:
         """Take the live region away and give the terminal back. Idempotent."""
+        if self._instead is not None:
+            self._instead.close()
+            return
         if self._ticker is not None:
             self._ticker.stop()
         if self._closed:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 _STYLE = {"running": "green", "unhealthy": "yellow", "dead": "red", "stopped": "dim"}
 
 
-@click.group("services", help="List, call, read and stop deployed services.", invoke_without_command=True)
+@click.group(
+    "services",
+    help="List, call, read and stop deployed services.",
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """List them when nothing else is asked for."""

@@ -18,8 +18,8 @@ class Script:
         self.observer = observer
         self.now = 100.0
 
-    def start(self, pipeline="flights"):
-        self.observer.recorded([RunStarted(RUN, pipeline, pipeline, self.now)])
+    def start(self, pipeline="flights", target="local"):
+        self.observer.recorded([RunStarted(RUN, pipeline, pipeline, self.now, target=target)])
         return self
 
     def declare(self, *nodes, kind="step", parent=None):

@@ -45,6 +45,16 @@ def test_an_observer_that_is_closed_before_the_end_gives_the_terminal_back(termi
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
 
+def test_nothing_moves_while_steps_run_in_this_process_perhaps_under_a_debugger(terminal, script):
+    observer = LiveObserver(terminal, Look(width=80))
+    tell = script(observer)
+    tell.start(target="inline").declare("load").begin("load").say("load", "hello").succeed("load").end()
+    observer.close()
+    assert "\x1b[?25l" not in terminal.getvalue()
+    assert "load │ hello" in terminal.getvalue()
+    assert "✓ load  ran" in terminal.getvalue()
+
+
 def test_without_colour_no_colour_is_written(terminal, script):
     observer = LiveObserver(terminal, Look(colour=False, width=80))
     tell = script(observer)
