@@ -166,15 +166,16 @@ class Linker:
     def _home(self, scope: LiveScope, name: str) -> Place:
         """Return where a module-level name comes from, through first-party ``from x import y``."""
         for _ in range(50):
-            origin = read.import_of(scope.source, name)
-            if origin is None or origin.attribute is None:
+            value = scope.variables.get(name)
+            for origin in read.possible_imports(scope.source, name):
+                module = sys.modules.get(read.full_name(scope, origin))
+                if module is None or origin.attribute is None or self.territory.counts_by_version(module.__name__):
+                    continue
+                if vars(module).get(origin.attribute, _MISSING) is value:
+                    scope, name = self.scope_of_module(module), origin.attribute
+                    break
+            else:
                 break
-            module = sys.modules.get(read.full_name(scope, origin))
-            if module is None or self.territory.counts_by_version(module.__name__):
-                break
-            if vars(module).get(origin.attribute, _MISSING) is not scope.variables.get(name):
-                break
-            scope, name = self.scope_of_module(module), origin.attribute
         place = Place("constant", f"{scope.module}.{name}", scope)
         if scope.source is None or name not in scope.source.bindings:
             return place
@@ -213,10 +214,11 @@ class Linker:
         own_name = str(scope.variables.get("__name__")) if isinstance(scope, LiveScope) else scope.module
         try:
             part = encode(value, refer, root=scope.root, module=own_name, is_ours=self._is_our_class)
-        except UnencodableError as error:
+        except (UnencodableError, RecursionError) as error:
             if place.otherwise is not None:
                 return place.otherwise()
-            return self._refuse(place, error)
+            deep = UnencodableError("nested too deeply")
+            return self._refuse(place, error if isinstance(error, UnencodableError) else deep)
         return Value(place.kind, place.name, part, tuple(references))
 
     def _refuse(self, place: Place, error: UnencodableError) -> Target:

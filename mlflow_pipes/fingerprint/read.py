@@ -33,6 +33,16 @@ def import_of(source: Source | None, name: str) -> Origin | None:
     return origins(statement)[name]
 
 
+def possible_imports(source: Source | None, name: str) -> list[Origin]:
+    """Return the imports that may have bound a module-level name: the one that does, or each ``import *``."""
+    if source is None:
+        return []
+    if name not in source.bindings:
+        return [Origin(star.module or "", star.level, name) for star in reversed(source.star_imports)]
+    origin = import_of(source, name)
+    return [] if origin is None else [origin]
+
+
 def origins(statement: ast.Import | ast.ImportFrom) -> dict[str, Origin]:
     """Return what an import statement imports, by the name it binds."""
     found = {}
@@ -103,9 +113,8 @@ def name_in(linker: Linker, scope: ReadScope, name: str, attributes: tuple[str, 
 
 
 def _unbound(linker: Linker, scope: ReadScope, name: str, attributes: tuple[str, ...]) -> Found:
-    for statement in scope.source.star_imports:
-        inside = Origin(statement.module or "", statement.level, name)
-        target, consumed = imported(linker, scope, inside, attributes)
+    for origin in possible_imports(scope.source, name):
+        target, consumed = imported(linker, scope, origin, attributes)
         if not (isinstance(target, Value) and target.kind == "missing"):
             return target, consumed
     if hasattr(builtins, name):

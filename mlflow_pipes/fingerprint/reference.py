@@ -51,8 +51,8 @@ def _not_importable(function: FunctionType, file: str, qualname: str) -> str:
     around = outer.replace(".<locals>", "")
     return (
         f"{inner} ({where}) is defined inside {around}, so a worker cannot import it. Move "
-        "it to the top of its module, and pass what it took from around it as arguments. (If that is a decorator, let it use "
-        "functools.wraps.)"
+        "it to the top of its module, and pass what it took from around it as arguments. (If that is a decorator, let "
+        "it use functools.wraps.)"
     )
 
 

@@ -91,7 +91,8 @@ class CodeLeaf:
         kind: ``function``, ``class``, ``constant``, ``closure``, ``default``, ``distribution``, ``python``,
             ``module``, ``version`` ...
         name: readable and stable, such as ``features.parse_time``; never an absolute path.
-        digest: hash of its normalised content.
+        digest: hash of its normalised content; of kinds ``distribution``, ``python`` and ``version`` the
+            version itself, which people can read.
         via: names on the shortest way from the step's function to it, the function first.
     """
 

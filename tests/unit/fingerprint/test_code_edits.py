@@ -392,3 +392,35 @@ def train(n):
 """
     values = [(1, 1, 1, 1), (2, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2)]
     assert len({projects.source(text.format(*value)).digest for value in values}) == 5
+
+
+def test_names_from_a_star_import_are_followed_to_their_home(projects):
+    def digest(flow, limit, size, value):
+        helpers = f"import threading\nLIMIT = {limit}\nGATE = threading.Semaphore({size})\n\ndef clean(x):\n    return x + {value}\n"
+        code = projects.fingerprint({"pipes.toml": "", "flow.py": flow, "helpers.py": helpers})
+        assert {"helpers.LIMIT", "helpers.GATE", "helpers.clean"} <= names(code)
+        return code.digest
+
+    live = "from helpers import *\n\ndef train(x):\n    return clean(x), LIMIT, GATE\n"
+    read = "def train(x):\n    from again import clean, LIMIT, GATE\n    return clean(x), LIMIT, GATE\n"
+    values = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
+    assert len({digest(live, *value) for value in values}) == 4
+    again = {"again.py": "from helpers import *\n"}
+    files = {"pipes.toml": "", "flow.py": read, **again}
+    text = "LIMIT = {}\nGATE = object()\n\ndef clean(x):\n    return x\n"
+    assert projects.digest(files | {"helpers.py": text.format(1)}) != projects.digest(
+        files | {"helpers.py": text.format(2)}
+    )
+
+
+def test_a_dotted_import_inside_a_function_is_followed(projects):
+    def digest(value):
+        files = {
+            "pipes.toml": "",
+            "flow.py": "def train(x):\n    import pkg.inner\n    return pkg.inner.clean(x)\n",
+            "pkg/__init__.py": "",
+            "pkg/inner.py": f"def clean(x):\n    return {value}\n",
+        }
+        return projects.digest(files)
+
+    assert digest(1) != digest(2)

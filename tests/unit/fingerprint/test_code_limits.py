@@ -40,6 +40,12 @@ def test_a_version_or_uses_speaks_for_an_unfingerprintable_closure(projects):
     assert projects.source(CLIENT, uses=["lock 1"]).digest != projects.source(CLIENT, uses=["lock 2"]).digest
 
 
+def test_a_value_nested_too_deeply_is_refused_by_name(projects):
+    text = "def make():\n    deep = []\n    for _ in range(100_000):\n        deep = [deep]\n    def inner():\n        return deep\n    return inner\n\ntrain_inner = make()\n\ndef train():\n    return train_inner()\n"
+    with pytest.raises(FingerprintError, match=r"'deep' .* nested too deeply"):
+        projects.source(text)
+
+
 def test_an_unfingerprintable_default_of_a_nested_function_is_refused(projects):
     text = "import threading\n\ndef make():\n    def inner(x, gate=threading.Lock()):\n        return x\n    return inner\n\nguarded = make()\n\ndef train(x):\n    return guarded(x)\n"
     with pytest.raises(FingerprintError, match="default 'gate'"):

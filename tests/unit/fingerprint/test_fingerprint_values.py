@@ -276,13 +276,13 @@ def as_code_sees(value):
     return type(value), repr(value)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(PLAIN, PLAIN)
 def test_two_values_share_an_encoding_just_when_code_cannot_tell_them_apart(one, other):
     assert (frame("x", (encode(one),)) == frame("x", (encode(other),))) == (as_code_sees(one) == as_code_sees(other))
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(PLAIN)
 def test_a_copy_of_a_value_has_its_encoding(value):
     import copy
