@@ -139,7 +139,12 @@ class Linker:
     def _attributes(self, value: Any, use: Use, place: Place) -> Found:
         if isinstance(value, ModuleType):
             return self.module(value, use.attributes)
-        return self.value(value, place), 0
+        target = self.value(value, place)
+        first = use.attributes[0] if use.attributes else ""
+        if first and isinstance(value, FunctionType) and first in value.__dict__:  # train.limit = 5
+            held = self.value(value.__dict__[first], Place("attribute", f"{place.name}.{first}", place.scope))
+            return Value("", first, ("attribute", first), (target, held)), 1
+        return target, 0
 
     def _absent(self, scope: LiveScope, use: Use, *, quiet: bool) -> Target:
         if quiet:

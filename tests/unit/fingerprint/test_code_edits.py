@@ -424,3 +424,8 @@ def test_a_dotted_import_inside_a_function_is_followed(projects):
         return projects.digest(files)
 
     assert digest(1) != digest(2)
+
+
+def test_an_attribute_of_a_function_counts_where_it_is_read(projects):
+    text = "def helper():\n    return 1\n\nhelper.limit = {}\n\ndef train():\n    return helper.limit{}\n"
+    assert projects.source(text.format(1, "")).digest != projects.source(text.format(2, "")).digest
