@@ -1,0 +1,83 @@
+"""The MLflow UI on a workspace shows each run with its steps below it; seen in a real browser."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mlflow_pipes import Workspace, current_run, pipeline, run, step
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)"),
+]
+
+
+@step
+def prepared(rows: int) -> int:
+    return rows
+
+
+@step
+def trained(rows: int, max_depth: int) -> float:
+    current_run().log("rmse", rows / max_depth)
+    return rows / max_depth
+
+
+@pipeline
+def shown(rows: int = 12):
+    data = prepared(rows)
+    return [trained(data, max_depth=depth) for depth in (4, 8)]
+
+
+@pytest.fixture
+def address(tmp_path):
+    folder = tmp_path / ".pipes"
+    with Workspace.open(folder) as workspace:
+        run(shown(), workspace=workspace, observers=())
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow_pipes", "ui", "--workspace", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = ""
+        for line in server.stdout:
+            said += line
+            found = re.search(r"http://\S+", line)
+            if found:
+                break
+        else:
+            pytest.fail(f"`pipes ui` ended: {said}")
+        yield found[0]
+    finally:
+        os.kill(server.pid, signal.SIGINT)
+        server.stdout.close()
+        server.wait(timeout=30)
+
+
+def test_the_ui_shows_the_steps_below_their_run(address, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1100})
+        page.goto(f"{address}/#/experiments/1/runs", timeout=90_000)
+        page.get_by_role("link", name="shown", exact=True).last.wait_for(timeout=60_000)
+        page.locator("[data-testid=expander], .ag-cell button, [data-test-id=expander]").first.click(timeout=20_000)
+        for name in ("prepared", "trained[max_depth=4]", "trained[max_depth=8]"):
+            page.get_by_role("link", name=name, exact=True).wait_for(timeout=20_000)
+        page.screenshot(path=tmp_path / "runs.png")
+        browser.close()
+    assert (tmp_path / "runs.png").stat().st_size > 10_000
