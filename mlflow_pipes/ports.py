@@ -145,6 +145,17 @@ class Polled(Protocol):
         ...
 
 
+@runtime_checkable
+class InThisThread(Protocol):
+    """A target whose attempts run inside ``poll``, in the loop's own thread, where a debugger can stop them.
+
+    Attributes:
+        shows_output: whether what they print is seen as they print it, so that no display should show it again.
+    """
+
+    shows_output: bool
+
+
 class Clock(Protocol):
     """Where time comes from."""
 
