@@ -1,7 +1,7 @@
 """Content: values <-> artifacts. Equal values have equal identities, whoever made them and wherever.
 
 ``store`` and ``load`` are inverse; ``select`` gives the artifact of a part; ``blobs_of`` what must be kept for it.
-How each kind of value is stored is told in ``docs/reference/content.md`` and in the codecs.
+How each kind of value is stored is told in its codec, below ``codecs/``.
 """
 
 from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Codec, Declined, Encoded, Stored, Storing

@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_pipes.content import INLINE_LIMIT_BYTES, describe, load, store
@@ -96,6 +96,7 @@ plain_values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(plain_values)
 def test_plain_data_comes_back_exactly(value):
     artifact = store(value, STORE)
@@ -104,11 +105,13 @@ def test_plain_data_comes_back_exactly(value):
     assert same(round_trip(value), value)
 
 
+@settings(max_examples=50)
 @given(plain_values)
 def test_what_came_back_has_the_identity_it_had(value):
     assert store(round_trip(value), STORE).identity == store(value, STORE).identity
 
 
+@settings(max_examples=50)
 @given(plain_values, plain_values)
 def test_identities_are_equal_only_for_the_same_value(a, b):
     assert (store(a, STORE).identity == store(b, STORE).identity) == same(a, b)

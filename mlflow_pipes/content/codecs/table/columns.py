@@ -161,7 +161,7 @@ def _decode_categorical(column: pa.ChunkedArray, described: dict[str, Any]) -> A
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values = pa.chunked_array([array.dictionary])
     categories = index(decode(values, described, Memory(memoryview(b""))), None)
-    codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+    codes = np.array(pc.fill_null(array.indices, -1))  # a copy that may be written to
     return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, array.type.ordered))
 
 
