@@ -40,6 +40,8 @@ class Digest(NamedTuple):
 
 def digest_bytes(content: bytes | bytearray | memoryview) -> Digest:
     """Return the digest of bytes held in memory."""
+    if type(content) is bytes:
+        return Digest(blake3(content).hexdigest(), len(content))
     view = memoryview(content)
     return Digest(blake3(view).hexdigest(), view.nbytes)
 

@@ -140,7 +140,7 @@ def _verified_pieces(digest: Digest, datastore: Datastore) -> Iterable[bytes]:
             hasher.update(piece)
             yield piece
     if hasher.digest() != digest:
-        raise BlobCorruptError(f"blob {digest} is corrupt: its bytes have another hash")
+        raise BlobCorruptError(f"blob {digest} is corrupt: its bytes have another hash", digest)
 
 
 def _is_intact(top: Path, entries: list[tuple[str, Entry]], datastore: Datastore) -> bool:

@@ -80,7 +80,9 @@ def root_blob(leaf: Leaf, datastore: Datastore) -> memoryview:
     if leaf.inline is None:
         return datastore.read(leaf.digest)
     if digest_bytes(leaf.inline) != leaf.digest:
-        raise BlobCorruptError(f"the bytes that an artifact carries inline are not those of blob {leaf.digest}")
+        raise BlobCorruptError(
+            f"the bytes that an artifact carries inline are not those of blob {leaf.digest}", leaf.digest
+        )
     return memoryview(leaf.inline)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Codec, Declined, Encoded, Storing
 from mlflow_pipes.content.codecs.plain import CODEC as PLAIN
+from mlflow_pipes.content.codecs.plain import encode_plain
 from mlflow_pipes.content.codecs.raw import BYTES, TEXT
 from mlflow_pipes.content.naming import type_name
 from mlflow_pipes.content.records import fields_of, is_record
@@ -43,11 +45,18 @@ def store(value: Any, datastore: Datastore, *, name: str = "output", memo: FileM
         UnstorableOutputError: something in it cannot be stored; names the path to it, its type and the remedy.
         DatastoreError: the datastore cannot be written.
     """
-    if type(value) is int:
+    kind = type(value)
+    if kind is int:
         if -1_000_000 < value < 1_000_000:
             return _small_int(value)
-    elif type(value) is str and len(value) <= 64:
-        return _short_text(value)
+    elif kind is str:
+        if len(value) <= 64:
+            return _short_text(value)
+    elif kind is float:
+        if isfinite(value):
+            return _inline("json", repr(value).encode("ascii"))
+    elif value is None or kind is bool:
+        return _constant(value)
     try:
         return _store(value, datastore, memo, name, 0)
     except RecursionError:
@@ -60,12 +69,21 @@ def store(value: Any, datastore: Datastore, *, name: str = "output", memo: FileM
 # A pipeline repeats its literals over thousands of nodes. One cache a type: 1, 1.0 and True are equal keys.
 @lru_cache(maxsize=4096)
 def _small_int(value: int) -> Leaf:
-    return _leaf("json", Encoded(b"%d" % value), None)
+    return _inline("json", b"%d" % value)
 
 
 @lru_cache(maxsize=4096)
 def _short_text(value: str) -> Leaf:
-    return _leaf("text", TEXT.encode(value), None)
+    return _inline("text", value.encode("utf-8", "surrogatepass"))
+
+
+@lru_cache(maxsize=3)
+def _constant(value: bool | None) -> Leaf:
+    return _inline("json", encode_plain(value))
+
+
+def _inline(codec: str, blob: bytes) -> Leaf:
+    return Leaf(codec, digest_bytes(blob), "", blob)
 
 
 def _store(value: Any, datastore: Datastore, memo: FileMemo | None, where: str, depth: int) -> Artifact:  # noqa: PLR0911
@@ -127,11 +145,11 @@ def _first(codecs: Sequence[Codec], value: Any, storing: Storing) -> Leaf | None
     return None
 
 
-def _leaf(codec: str, encoded: Encoded, datastore: Datastore | None) -> Leaf:
+def _leaf(codec: str, encoded: Encoded, datastore: Datastore) -> Leaf:
     """Put a root blob where it belongs: into the leaf when it is small, else into the datastore."""
     pieces = encoded.pieces
     if isinstance(pieces, bytes):
-        if len(pieces) <= INLINE_LIMIT_BYTES or datastore is None:
+        if len(pieces) <= INLINE_LIMIT_BYTES:
             return Leaf(codec, digest_bytes(pieces), encoded.form, pieces)
         return Leaf(codec, datastore.put((pieces,)), encoded.form)
     if isinstance(pieces, Digest):
@@ -143,7 +161,6 @@ def _leaf(codec: str, encoded: Encoded, datastore: Datastore | None) -> Leaf:
         first.append(piece)
         size_bytes += memoryview(piece).nbytes
         if size_bytes > INLINE_LIMIT_BYTES:
-            assert datastore is not None
             return Leaf(codec, datastore.put(chain(first, stream)), encoded.form)
     content = b"".join(first)
     return Leaf(codec, digest_bytes(content), encoded.form, content)

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from blake3 import blake3
+
 from mlflow_pipes.digests import Digest, digest_record
 
 CollectionKind: TypeAlias = Literal["list", "tuple", "dict", "record"]
@@ -32,12 +34,21 @@ class Leaf:
     identity: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        parts = (self.codec, self.digest.hash, self.digest.size_bytes, self.form)
-        object.__setattr__(self, "identity", digest_record("pipes.leaf/1", parts))
+        object.__setattr__(self, "identity", _leaf_identity(self.codec, self.digest, self.form))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without computing the identity again: artifacts travel with every attempt."""
         return _leaf, (self.codec, *self.digest, self.form, self.inline, self.identity)
+
+
+def _leaf_identity(codec: str, digest: Digest, form: str) -> str:
+    """Return ``digest_record("pipes.leaf/1", (codec, hash, size_bytes, form))``.
+
+    Written out, it costs a third: every argument and output of every step is a leaf.
+    """
+    name, hash_, kind = codec.encode(), digest.hash.encode(), form.encode("utf-8", "surrogatepass")
+    framed = b"(5:s12:pipes.leaf/1s%d:%bs%d:%bi%d;s%d:%b)"
+    return blake3(framed % (len(name), name, len(hash_), hash_, digest.size_bytes, len(kind), kind)).hexdigest()
 
 
 def _leaf(codec: str, hash_: str, size_bytes: int, form: str, inline: bytes | None, identity: str) -> Leaf:

@@ -84,7 +84,9 @@ class PickleCodec:
         """Return the value; tables are converted as wanted."""
         view = stored.view()
         if view.nbytes < len(_MAGIC) + 8 or bytes(view[: len(_MAGIC)]) != _MAGIC:
-            raise BlobCorruptError(f"blob {stored.leaf.digest} is not a pickle as this version writes them")
+            raise BlobCorruptError(
+                f"blob {stored.leaf.digest} is not a pickle as this version writes them", stored.leaf.digest
+            )
         if view.readonly:
             view = memoryview(bytearray(view))
         position = len(_MAGIC)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_pipes.content import INLINE_LIMIT_BYTES, describe, load, store
+from mlflow_pipes.digests import Digest, digest_bytes, digest_record
 from mlflow_pipes.model.artifact import Leaf, from_json, to_json
 from mlflow_pipes.stores.memory import MemoryDatastore
 
@@ -189,3 +190,11 @@ def test_loading_twice_gives_two_values():
     artifact = store([1, [2]], STORE)
     load(artifact, STORE)[1].append(3)
     assert load(artifact, STORE) == [1, [2]]
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=1), st.integers(0, 2**40), st.text())
+def test_a_leafs_identity_is_the_digest_of_its_framed_record(codec, size, form):
+    codec = codec.encode("ascii", "replace").decode()
+    digest = Digest(digest_bytes(form.encode("utf-8", "surrogatepass")).hash, size)
+    assert Leaf(codec, digest, form).identity == digest_record("pipes.leaf/1", (codec, digest.hash, size, form))
