@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ class EmbeddedDestination:
         self._written = 0
         self._connection = sqlite3.connect(self.database, timeout=20, isolation_level=None)
         self._connection.execute("PRAGMA synchronous=NORMAL")
+        # Runs that were made through the client, while the schema was not known, have ids that MLflow chose.
+        foreign = "SELECT value, run_uuid FROM tags WHERE key = 'pipes.run_id' AND value <> run_uuid"
+        self._foreign_ids: dict[str, str] = dict(self._connection.execute(foreign).fetchall())
 
     @property
     def database(self) -> Path:
@@ -51,7 +55,7 @@ class EmbeddedDestination:
 
     def deliver(self, publications: Sequence[Publication], datastore: Datastore) -> list[Receipt]:
         """Write the runs in one transaction, after their files."""
-        sheets = [sheet for publication in publications for sheet in render(publication)]
+        sheets = [self._as_known(sheet) for publication in publications for sheet in render(publication)]
         try:
             places = {sheet.experiment: self._place(sheet.experiment) for sheet in sheets}
             sheets = self._with_origins(sheets)
@@ -66,7 +70,7 @@ class EmbeddedDestination:
             self._analyze(len(sheets))
         except (sqlite3.Error, OSError) as error:
             raise TrackingError(f"cannot write {self.database}: {error}") from error
-        return [Receipt(item.run_id, item.revision, item.run_id) for item in publications]
+        return [Receipt(item.run_id, item.revision, self._id(item.run_id)) for item in publications]
 
     def close(self) -> None:
         """Close the database, leaving fresh statistics behind."""
@@ -76,6 +80,19 @@ class EmbeddedDestination:
             except sqlite3.Error as error:
                 _logger.warning("no statistics for %s: %s", self.database, error)
         self._connection.close()
+
+    def _id(self, run_id: str) -> str:
+        return self._foreign_ids.get(run_id, run_id)
+
+    def _as_known(self, sheet: Sheet) -> Sheet:
+        if not self._foreign_ids:
+            return sheet
+        return replace(
+            sheet,
+            run_id=self._id(sheet.run_id),
+            parent_id=sheet.parent_id and self._id(sheet.parent_id),
+            reused_from=sheet.reused_from and self._id(sheet.reused_from),
+        )
 
     def _analyze(self, runs: int) -> None:
         self._written += runs

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_pipes.worker.capture.location import SCHEME
-from mlflow_pipes.worker.capture.plugin import capture_store
+from mlflow_pipes.worker.capture.plugin import capture_store, flush_stores
 
 _FLUENT = "mlflow.tracking.fluent"
 _TRACKING = "mlflow.tracking._tracking_service.utils"
@@ -103,7 +103,7 @@ def flush() -> None:
     tracking = sys.modules[_TRACKING]
     for place in list(tracking._artifact_repos_cache.values()):  # noqa: SLF001 - see the module's docstring
         place.flush_async_logging()
-    tracking._get_store().flush_async_logging()  # noqa: SLF001 - see the module's docstring
+    flush_stores()
     for monitor in list(fluent.run_id_to_system_metrics_monitor.values()):
         monitor.finish()
     fluent.run_id_to_system_metrics_monitor.clear()

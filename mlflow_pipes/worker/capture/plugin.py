@@ -16,6 +16,12 @@ def capture_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     return store
 
 
+def flush_stores() -> None:
+    """Wait until the open stores have written what MLflow logs in the background."""
+    for store in _opened:
+        store.flush_async_logging()
+
+
 def close_stores() -> None:
     """Close the stores opened since the last call: what a thread left behind logs later goes nowhere."""
     while _opened:
