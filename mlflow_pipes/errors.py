@@ -14,8 +14,9 @@
     │   └── RunFailed           the run ended without success; carries the Run
     ├── WorldError              store, network, disk, worker: may be well again on another try
     │   ├── DatastoreError      a datastore cannot be read or written
-    │   │   ├── BlobMissingError    the blob is not there
-    │   │   └── BlobCorruptError    the blob's bytes are not those of its digest
+    │   │   └── BlobError           a blob cannot be used; names it
+    │   │       ├── BlobMissingError    it is not there
+    │   │       └── BlobCorruptError    its bytes are not those of its digest
     │   ├── LedgerError         the ledger cannot be read or written
     │   ├── TargetError         a compute target cannot take or finish an attempt
     │   ├── ServiceError        a web service does not start, answer or stop
@@ -100,11 +101,23 @@ class DatastoreError(WorldError):
     """A datastore cannot be read or written."""
 
 
-class BlobMissingError(DatastoreError):
+class BlobError(DatastoreError):
+    """A blob cannot be used.
+
+    Attributes:
+        blob: ``str(digest)`` of the blob; empty where it is not known.
+    """
+
+    def __init__(self, message: str, blob: object = "") -> None:
+        super().__init__(message)
+        self.blob = str(blob)
+
+
+class BlobMissingError(BlobError):
     """A blob is not in its datastore."""
 
 
-class BlobCorruptError(DatastoreError):
+class BlobCorruptError(BlobError):
     """A blob's bytes are not those of its digest."""
 
 

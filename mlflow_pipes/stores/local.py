@@ -213,7 +213,7 @@ class LocalDatastore:
         try:
             return open(self._path(digest), "rb", buffering=0)
         except FileNotFoundError:
-            raise BlobMissingError(f"blob {digest} is not in datastore {self.folder}") from None
+            raise BlobMissingError(f"blob {digest} is not in datastore {self.folder}", digest) from None
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -285,7 +285,7 @@ class LocalDatastore:
         return f"{self._blobs}/{digest.hash[:2]}/{digest.hash[2:]}"
 
     def _corrupt(self, digest: Digest, how: str) -> BlobCorruptError:
-        return BlobCorruptError(f"blob {digest} in datastore {self.folder} is corrupt: {how}")
+        return BlobCorruptError(f"blob {digest} in datastore {self.folder} is corrupt: {how}", digest)
 
     def _unreadable(self, error: OSError) -> DatastoreError:
         return DatastoreError(

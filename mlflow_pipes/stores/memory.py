@@ -38,9 +38,9 @@ class MemoryDatastore:
         try:
             content = self._blobs[digest][0]
         except KeyError:
-            raise BlobMissingError(f"blob {digest} is not in this memory datastore") from None
+            raise BlobMissingError(f"blob {digest} is not in this memory datastore", digest) from None
         if digest_bytes(content) != digest:
-            raise BlobCorruptError(f"blob {digest} in this memory datastore is corrupt")
+            raise BlobCorruptError(f"blob {digest} in this memory datastore is corrupt", digest)
         return memoryview(content)
 
     def has(self, digests: Iterable[Digest]) -> set[Digest]:

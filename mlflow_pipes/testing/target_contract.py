@@ -275,7 +275,7 @@ class TargetContract:
         answer = driver.run(assignment)
         assert isinstance(answer, AttemptFailed)
         assert answer.failure.kind is FailureKind.INPUT
-        assert set(answer.failure.blobs) == {blob.hash for blob in blobs}
+        assert set(answer.failure.blobs) == {str(blob) for blob in blobs}
 
     def test_code_that_changed_since_it_was_fingerprinted_is_refused(
         self, driver: TargetDriver, assign: Any, steps: Path

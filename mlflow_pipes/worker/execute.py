@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes import content
 from mlflow_pipes.digests import digest_record
-from mlflow_pipes.errors import BlobCorruptError, BlobMissingError, DatastoreError, UnstorableOutputError
+from mlflow_pipes.errors import BlobError, DatastoreError, UnstorableOutputError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure, FailureKind
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.worker import failures
@@ -144,7 +143,7 @@ def _loaded(
     for name, artifact in artifacts.items():
         try:
             arguments[name] = content.load(artifact, datastore, found.wanted.get(name, Any), checkout=checkout)
-        except (BlobMissingError, BlobCorruptError) as error:
+        except BlobError as error:
             blobs = _unusable(error, artifacts, datastore)
             return Failure(FailureKind.INPUT, f"argument {name!r}: {error}", blobs=blobs)
         except BaseException as error:  # noqa: BLE001 - decoding runs code of the value's class
@@ -153,16 +152,16 @@ def _loaded(
     return arguments
 
 
-def _unusable(error: DatastoreError, artifacts: Mapping[str, Artifact], datastore: Datastore) -> tuple[str, ...]:
-    """Return the hashes that the error names, and of all blobs that the arguments need and are not there."""
-    found = set(re.findall(r"\b[0-9a-f]{64}\b", f"{error} {error.args}"))
+def _unusable(error: BlobError, artifacts: Mapping[str, Artifact], datastore: Datastore) -> tuple[str, ...]:
+    """Return the blob that the error names, and all that the arguments need and are not there."""
+    found = {error.blob}
     for artifact in artifacts.values():
         try:
             needed = content.blobs_of(artifact, datastore)
-            found.update(digest.hash for digest in needed - datastore.has(needed))
-        except DatastoreError as other:
-            found.update(re.findall(r"\b[0-9a-f]{64}\b", f"{other} {other.args}"))
-    return tuple(sorted(found))
+            found.update(str(digest) for digest in needed - datastore.has(needed))
+        except BlobError as other:
+            found.add(other.blob)
+    return tuple(sorted(found - {""}))
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _run(graph: Graph, record: RunStarted, home: Workspace, observers: Sequence[
     )
     in_this_thread = [name for name, one in targets.items() if isinstance(one, InThisThread)]
     publishing = PublishWhileRunning(home.folder, home.configuration)
-    with RunLogWriter(home.folder / "logs", record.run_id) as log, home.showing(observers, graph) as shown:
+    with RunLogWriter(home.folder, record.run_id) as log, home.showing(observers, graph) as shown:
         engine = Engine(
             graph,
             started=record,

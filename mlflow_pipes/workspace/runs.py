@@ -89,11 +89,6 @@ class Runs:
         """Return how many steps of each run have which status, by run id; one query for all."""
         return self.history.counts([run.id for run in runs])
 
-    def last_success(self, pipeline: str, node: str, before: Run | None = None) -> StepRun | None:
-        """Return the newest step run of *node* that succeeded or was reused, in runs started before *before*."""
-        row = self.history.last_success(pipeline, node, None if before is None else before.started_at.timestamp())
-        return None if row is None else self._step(row)
-
     def last_successes(
         self, pipeline: str, *, before: str | None = None, nodes: Sequence[str] | None = None, runs_at_most: int = 20
     ) -> dict[str, LastSuccess]:
@@ -105,10 +100,7 @@ class Runs:
             nodes: which are asked for; None for all.
             runs_at_most: how many of the newest runs are looked through.
         """
-        started_at = None
-        if before is not None:
-            started_at = self.get(before).started_at.timestamp()
-        found = self.history.last_successes(pipeline, nodes, started_at, runs_at_most)
+        found = self.history.last_successes(pipeline, nodes, before, runs_at_most)
         return {
             node: LastSuccess(row.run_id, row.step_run_id, row.code, json.loads(row.inputs) if row.inputs else {})
             for node, row in found.items()

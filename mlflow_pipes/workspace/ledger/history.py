@@ -87,32 +87,18 @@ class History:
         found = self._database.rows(select(codes.leaves).where(codes.digest == code_digest))
         return rows.leaves_from_text(found[0][0]) if found else ()
 
-    def last_success(self, pipeline: str, node: str, before: float | None) -> Any:
-        """Return the newest row of *node* in a run of *pipeline* where it succeeded or was reused; None for never.
-
-        *before*: only runs started earlier count.
-        """
-        query = (
-            select(tables.step_runs)
-            .select_from(tables.runs.join(tables.step_runs, _steps.run_id == _runs.run_id))
-            .where(_runs.pipeline == pipeline, _steps.node == node)
-            .where(_steps.status.in_([status.value for status in GOOD]))
-            .order_by(_runs.started_at.desc())
-            .limit(1)
-        )
-        found = self._database.rows(query if before is None else query.where(_runs.started_at < before))
-        return found[0] if found else None
-
     def last_successes(
-        self, pipeline: str, nodes: Sequence[str] | None, before: float | None, runs_at_most: int
+        self, pipeline: str, nodes: Sequence[str] | None, before: str | None, runs_at_most: int
     ) -> dict[str, Any]:
         """Return the newest row of each node (all nodes for None) where it succeeded or was reused, by node.
 
-        *before*: only runs started earlier count. Looks through the newest *runs_at_most* runs of the pipeline.
+        *before*: only runs started earlier than the run of that id count. Looks through the newest *runs_at_most*
+        runs of the pipeline.
         """
         query = select(_runs.run_id).where(_runs.pipeline == pipeline)
         if before is not None:
-            query = query.where(_runs.started_at < before)
+            started_at = select(_runs.started_at).where(_runs.run_id == before).scalar_subquery()
+            query = query.where(_runs.run_id != before, _runs.started_at <= started_at)
         good = [status.value for status in GOOD]
         found: dict[str, Any] = {}
         wanted = None if nodes is None else set(nodes)

@@ -69,6 +69,21 @@ def effect(x: int) -> int:
     return x + 1
 
 
+@step
+def large() -> str:
+    return "x" * 100_000
+
+
+@step
+def length(text: str, more: int) -> int:
+    return len(text) + more
+
+
+@pipeline
+def lengthened(more: int):
+    return length(large(), more)
+
+
 @pipeline
 def inner(values: list[int]):
     parts = split(values)
@@ -182,14 +197,28 @@ def test_effects_are_never_reused_but_what_is_below_them_is_by_content(workspace
     assert [one.status.value for one in again.steps] == ["succeeded", "reused"]
 
 
-def test_a_corrupt_output_is_never_used_but_made_again(workspace):
-    @step
-    def large() -> str:
-        return "x" * 100_000
+def blobs_of(workspace):
+    return [workspace.datastore.path(digest) for digest, _ in workspace.datastore.blobs()]
 
-    go(total(split([1, 2, 3, 4]).low), workspace)
-    blobs = [digest for digest, _ in workspace.datastore.blobs()]
-    assert blobs == [] or all(digest.size_bytes > 1024 for digest in blobs)
+
+def test_a_corrupt_output_is_never_used_but_made_again(workspace):
+    assert go(lengthened(1), workspace).output() == 100_001
+    for blob in blobs_of(workspace):
+        blob.chmod(0o644)
+        blob.write_bytes(b"y" * blob.stat().st_size)
+    done = go(lengthened(2), workspace)
+    assert done.output() == 100_002
+    assert [(one.status.value, one.attempts) for one in done.steps] == [("succeeded", 1), ("succeeded", 2)]
+    assert done.steps[1].history[0].failure.kind == "input"
+
+
+def test_an_output_whose_blobs_are_gone_is_made_again(workspace):
+    go(lengthened(1), workspace)
+    for blob in blobs_of(workspace):
+        blob.unlink()
+    done = go(lengthened(2), workspace)
+    assert done.output() == 100_002
+    assert [one.attempts for one in done.steps] == [1, 1]
 
 
 def test_a_step_that_asks_for_too_much_is_refused_before_anything_runs(workspace):

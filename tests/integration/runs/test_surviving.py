@@ -14,7 +14,7 @@ from mlflow_pipes import Workspace
 
 pytestmark = pytest.mark.integration
 
-FLOW = '''
+FLOW = """
 import os, sys, time
 from pathlib import Path
 from mlflow_pipes import pipeline, run, step
@@ -35,7 +35,7 @@ def flow(effects: str, seconds: float = 0.05, width: int = 4, depth: int = 6):
 
 if __name__ == "__main__":
     run(flow(sys.argv[1], float(sys.argv[2])))
-'''
+"""
 
 
 @pytest.fixture
