@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -74,13 +75,21 @@ class MlflowServer:
 
     def start(self) -> None:
         database = f"sqlite:///{self.folder / 'server.db'}"
+        with (self.folder / "server.log").open("ab") as log:
+            self._launch(database, log)
+        self._wait()
+
+    def _launch(self, database: str, log: BinaryIO) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
              "--backend-store-uri", database, "--artifacts-destination", str(self.folder / "artifacts")],
-            stdout=(self.folder / "server.log").open("ab"), stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
         )  # fmt: skip
-        deadline = time.monotonic() + 90
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + 110
         while True:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
@@ -105,11 +114,10 @@ class MlflowServer:
         os.killpg(self._process.pid, signal.SIGCONT)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[MlflowServer]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = MlflowServer(folder)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """One server for a module, because it takes seconds to start: each test has an experiment of its own."""
+    server = MlflowServer(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.kill()

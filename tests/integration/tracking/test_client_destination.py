@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from mlflow_pipes.errors import TrackingError
+from mlflow_pipes.model.publication import Publication
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.model.tracked import Metric
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.tracking.client import ClientDestination
 from mlflow_pipes.tracking.publisher import Pace, Publisher, keep_publishing
 from tests.integration.tracking.published_runs import (
-    EXPERIMENT,
     ROOT,
     logged_for_real,
     pipeline_run,
@@ -33,23 +33,42 @@ def _client(uri: str) -> Any:
     return MlflowClient(uri)
 
 
-def _runs(uri: str, filter_string: str = "", **options: Any) -> list[Any]:
-    client = _client(uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    return list(client.search_runs([experiment.experiment_id], filter_string, **options))
+class Mine:
+    """A test's own experiment on the server that the tests share."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri, self.experiment = uri, experiment
+
+    def root(self, **fields: Any) -> Publication:
+        return pipeline_run(experiment=self.experiment, **fields)
+
+    def step(self, number: int, **fields: Any) -> Publication:
+        return step_run(number, experiment=self.experiment, **fields)
+
+    def runs(self, filter_string: str = "", **options: Any) -> list[Any]:
+        client = _client(self.uri)
+        experiment = client.get_experiment_by_name(self.experiment)
+        return list(client.search_runs([experiment.experiment_id], filter_string, **options))
+
+
+@pytest.fixture
+def mine(server: Any, request: pytest.FixtureRequest) -> Mine:
+    return Mine(server.uri, request.node.name)
 
 
 def _publish(uri: str, outbox: Any, datastore: LocalDatastore) -> int:
     return Publisher(outbox, ClientDestination(uri), datastore).drain()
 
 
-def test_runs_of_a_server_are_found_by_parent_and_metric(server: Any, outbox: Any, datastore: LocalDatastore) -> None:
-    outbox.put(pipeline_run(), *[step_run(n) for n in range(1, 6)])
+def test_runs_of_a_server_are_found_by_parent_and_metric(
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
+) -> None:
+    outbox.put(mine.root(), *[mine.step(n) for n in range(1, 6)])
     assert _publish(server.uri, outbox, datastore) == 6
-    (root,) = _runs(server.uri, f"tags.`pipes.run_id` = '{ROOT}'")
+    (root,) = mine.runs(f"tags.`pipes.run_id` = '{ROOT}'")
     assert root.info.run_id == outbox.receipts[ROOT].mlflow_run_id
     children = f"tags.mlflow.parentRunId = '{root.info.run_id}' and metrics.rmse > 2"
-    found = _runs(server.uri, children, order_by=["metrics.rmse DESC"])
+    found = mine.runs(children, order_by=["metrics.rmse DESC"])
     assert [run.info.run_name for run in found] == ["train[depth=5]", "train[depth=4]", "train[depth=3]"]
     assert found[0].info.status == "FINISHED"
     assert (found[0].info.start_time, found[0].info.end_time) == (110_000, 125_000)
@@ -57,39 +76,39 @@ def test_runs_of_a_server_are_found_by_parent_and_metric(server: Any, outbox: An
     assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 0.2)]
 
     # A later revision sends what is new; a reused step links to its origin.
-    loss = (*step_run(1).metrics, Metric("loss", number=0.5, step=2, timestamp_ms=1002))
+    loss = (*mine.step(1).metrics, Metric("loss", number=0.5, step=2, timestamp_ms=1002))
     outbox.put(
-        step_run(1, revision=2, metrics=loss, tags={"more": "1"}),
-        step_run(9, status=Status.REUSED, reused_from=f"{5:032x}", metrics=()),
+        mine.step(1, revision=2, metrics=loss, tags={"more": "1"}),
+        mine.step(9, status=Status.REUSED, reused_from=f"{5:032x}", metrics=()),
     )
     assert _publish(server.uri, outbox, datastore) == 2
-    (first,) = _runs(server.uri, "tags.more = '1'")
+    (first,) = mine.runs("tags.more = '1'")
     assert len(_client(server.uri).get_metric_history(first.info.run_id, "loss")) == 3
-    (reused,) = _runs(server.uri, "tags.`pipes.status` = 'reused'")
+    (reused,) = mine.runs("tags.`pipes.status` = 'reused'")
     assert reused.data.tags["pipes.reused_from_mlflow_run_id"] == found[0].info.run_id
     assert f"/runs/{found[0].info.run_id})" in reused.data.tags["mlflow.note.content"]
-    assert len(_runs(server.uri)) == 7
+    assert len(mine.runs()) == 7
 
 
 def test_files_nested_runs_datasets_and_models_reach_a_server_once(
-    server: Any, outbox: Any, tmp_path: Path, datastore: LocalDatastore
+    server: Any, mine: Mine, outbox: Any, tmp_path: Path, datastore: LocalDatastore
 ) -> None:
     import mlflow
 
-    step = step_run(5)
+    step = mine.step(5)
     outbox.put(
-        pipeline_run(), with_tracked(step, logged_for_real(step.run_id, tmp_path / "scratch", datastore))
+        mine.root(), with_tracked(step, logged_for_real(step.run_id, tmp_path / "scratch", datastore))
     )  # fmt: skip
     for _ in range(2):
         _publish(server.uri, outbox, datastore)
         outbox.receipts.clear()
     client = _client(server.uri)
-    (run,) = _runs(server.uri, f"tags.`pipes.run_id` = '{step.run_id}'")
+    (run,) = mine.runs(f"tags.`pipes.run_id` = '{step.run_id}'")
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"docs", "table.json"}
     downloaded = client.download_artifacts(run.info.run_id, "docs/hello.txt", str(tmp_path))
     assert Path(downloaded).read_text() == "hello"
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["flights"]
-    (nested,) = _runs(server.uri, f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    (nested,) = mine.runs(f"tags.mlflow.parentRunId = '{run.info.run_id}'")
     assert nested.data.metrics == {"fold": 0.1}
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert (model.name, str(model.status), model.source_run_id) == ("best", "READY", run.info.run_id)
@@ -102,30 +121,31 @@ def test_files_nested_runs_datasets_and_models_reach_a_server_once(
 
 
 def test_a_server_killed_in_the_middle_gets_everything_exactly_once(
-    server: Any, outbox: Any, datastore: LocalDatastore
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
 ) -> None:
-    outbox.put(pipeline_run(), *[step_run(n) for n in range(1, 121)])
+    outbox.put(mine.root(), *[mine.step(n) for n in range(1, 121)])
     failures: list[BaseException] = []
 
     def publish() -> None:
         try:
-            publisher = Publisher(outbox, ClientDestination(server.uri), datastore)
+            destination = ClientDestination(server.uri)
+            destination.batch = 10
+            publisher = Publisher(outbox, destination, datastore)
             pace = Pace(every_s=0.2, idle_s=1, longest_wait_s=1, give_up_s=240)
             assert keep_publishing(publisher, has_live_run=lambda: len(outbox.receipts) < 121, pace=pace)
-        except BaseException as error:  # noqa: BLE001 - shown by the test
+        except BaseException as error:  # shown by the test
             failures.append(error)
 
     thread = threading.Thread(target=publish)
     thread.start()
-    time.sleep(2)
-    for _ in range(2):
-        server.kill()
-        time.sleep(1)
-        server.start()
-        time.sleep(1)
+    while len(outbox.receipts) < 1 and not failures:
+        time.sleep(0.05)
+    server.kill()
+    time.sleep(1)
+    server.start()
     thread.join(240)
     assert not failures
-    runs = _runs(server.uri)
+    runs = mine.runs()
     assert len(runs) == 121
     assert len({run.data.tags["pipes.run_id"] for run in runs}) == 121
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -136,53 +156,55 @@ def test_a_server_killed_in_the_middle_gets_everything_exactly_once(
 
 
 def test_a_publisher_killed_before_the_receipt_makes_no_second_run(
-    server: Any, outbox: Any, datastore: LocalDatastore
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
 ) -> None:
-    outbox.put(pipeline_run(), step_run(1), step_run(2))
+    outbox.put(mine.root(), mine.step(1), mine.step(2))
     outbox.lose_receipts = 2
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             _publish(server.uri, outbox, datastore)
     assert _publish(server.uri, outbox, datastore) == 3
-    assert len(_runs(server.uri)) == 3
+    assert len(mine.runs()) == 3
 
 
 def test_a_hanging_server_is_noticed_within_seconds_and_served_when_it_is_back(
-    server: Any, outbox: Any, datastore: LocalDatastore, monkeypatch: pytest.MonkeyPatch
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    destination = ClientDestination(server.uri)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    publisher = Publisher(outbox, destination, datastore)
-    outbox.put(pipeline_run())
+    publisher = Publisher(outbox, ClientDestination(server.uri), datastore)
+    outbox.put(mine.root())
     publisher.drain()
-    outbox.put(step_run(1))
+    outbox.put(mine.step(1))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     server.pause()
     began = time.monotonic()
     with pytest.raises(TrackingError, match="does not answer"):
         publisher.drain()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 20
     server.go_on()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     assert publisher.drain() == 1
-    assert len(_runs(server.uri)) == 2
+    assert len(mine.runs()) == 2
 
 
-def test_what_a_server_refuses_does_not_hold_up_the_rest(server: Any, outbox: Any, datastore: LocalDatastore) -> None:
-    outbox.put(pipeline_run(), step_run(1), step_run(2))
+def test_what_a_server_refuses_does_not_hold_up_the_rest(
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
+) -> None:
+    outbox.put(mine.root(), mine.step(1), mine.step(2))
     _publish(server.uri, outbox, datastore)
     _client(server.uri).delete_run(outbox.receipts[f"{1:032x}"].mlflow_run_id)
-    outbox.put(step_run(1, revision=2, tags={"more": "1"}), step_run(2, revision=2, tags={"more": "1"}))
+    outbox.put(mine.step(1, revision=2, tags={"more": "1"}), mine.step(2, revision=2, tags={"more": "1"}))
     assert _publish(server.uri, outbox, datastore) == 2
-    assert [run.info.run_name for run in _runs(server.uri, "tags.more = '1'")] == ["train[depth=2]"]
+    assert [run.info.run_name for run in mine.runs("tags.more = '1'")] == ["train[depth=2]"]
 
 
-def test_a_deleted_experiment_of_a_server_is_a_clear_error(server: Any, outbox: Any, datastore: LocalDatastore) -> None:
-    outbox.put(pipeline_run())
+def test_a_deleted_experiment_of_a_server_is_a_clear_error(
+    server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
+) -> None:
+    outbox.put(mine.root())
     _publish(server.uri, outbox, datastore)
     client = _client(server.uri)
-    client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
-    outbox.put(step_run(1))
+    client.delete_experiment(client.get_experiment_by_name(mine.experiment).experiment_id)
+    outbox.put(mine.step(1))
     with pytest.raises(TrackingError, match="is deleted: restore it"):
         _publish(server.uri, outbox, datastore)
 
