@@ -45,13 +45,13 @@ class Known:
     root_id: str
 
 
-def without_credentials(uri: str) -> str:
-    """Return a URI as it may be shown and stored.
+def without_credentials(text: str) -> str:
+    """Return a URI, or a text with URIs in it, as it may be shown and stored.
 
     >>> without_credentials("https://me:secret@mlflow.example.com/x")
     'https://mlflow.example.com/x'
     """
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
 
 
 class ClientDestination:
@@ -112,10 +112,10 @@ class ClientDestination:
             yield
         except MlflowException as error:
             if error.error_code in _REFUSALS:
-                raise _RefusedError(str(error).splitlines()[0]) from error
-            raise TrackingError(f"MLflow at {self.name} does not answer: {str(error).splitlines()[0]}") from error
+                raise _RefusedError(_first_line(error)) from error
+            raise TrackingError(f"MLflow at {self.name} does not answer: {_first_line(error)}") from error
         except OSError as error:
-            raise TrackingError(f"MLflow at {self.name} does not answer: {error}") from error
+            raise TrackingError(f"MLflow at {self.name} does not answer: {_first_line(error)}") from error
 
     # -- one run
 
@@ -251,6 +251,10 @@ class ClientDestination:
 
 class _RefusedError(Exception):
     """The server will never take this."""
+
+
+def _first_line(error: Exception) -> str:
+    return without_credentials((str(error) or type(error).__name__).splitlines()[0])
 
 
 def _stamp(metric: Any) -> tuple[int, int, float]:

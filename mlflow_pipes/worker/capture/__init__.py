@@ -51,8 +51,8 @@ _session: _Session | None = None
 _serials = itertools.count()
 
 
-def _own_run_id() -> str | None:
-    return None if _session is None else _session.location.run_id
+def _capturing() -> Location | None:
+    return None if _session is None else _session.location
 
 
 def prepare() -> None:
@@ -60,7 +60,7 @@ def prepare() -> None:
 
     ``begin`` does it too; a worker calls this when it starts.
     """
-    fluent.adjust(_own_run_id)
+    fluent.adjust(_capturing)
 
 
 def begin(step_run_id: str, run_name: str, folder: Path) -> None:

@@ -17,7 +17,8 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-from mlflow_pipes.worker.capture.location import SCHEME
+from mlflow_pipes.worker.capture import registering
+from mlflow_pipes.worker.capture.location import SCHEME, Location
 from mlflow_pipes.worker.capture.plugin import capture_store, flush_stores
 
 _FLUENT = "mlflow.tracking.fluent"
@@ -123,23 +124,23 @@ def _reset_tracing() -> None:
         provider.reset()
 
 
-def adjust(own_run_id: Callable[[], str | None]) -> None:
+def adjust(capturing: Callable[[], Location | None]) -> None:
     """See to it that the step's run is MLflow's active run whenever no other is, in every thread.
 
-    *own_run_id* gives the id of the step's run, or None when no capture is going on. Takes effect now when MLflow is
-    loaded, otherwise at the end of its import.
+    *capturing* gives the capture that is going on, or None. Takes effect now when MLflow is loaded, otherwise at the
+    end of its import.
     """
     if _FLUENT in sys.modules and not _being_imported(sys.modules[_FLUENT]):
-        _adjust(sys.modules[_FLUENT], own_run_id)
+        _adjust(sys.modules[_FLUENT], capturing)
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport(lambda module: _adjust(module, own_run_id)))
+        sys.meta_path.insert(0, _AfterImport(lambda module: _adjust(module, capturing)))
 
 
 def _being_imported(module: ModuleType) -> bool:
     return bool(getattr(module.__spec__, "_initializing", False))
 
 
-def _adjust(fluent: Any, own_run_id: Callable[[], str | None]) -> None:
+def _adjust(fluent: Any, capturing: Callable[[], Location | None]) -> None:
     """Let ``active_run()``, implicit starts and nested runs answer the step's own run while no other is active.
 
     The run is never pushed on MLflow's stack, so ``with mlflow.start_run():`` in a step works as it does in a script.
@@ -151,11 +152,10 @@ def _adjust(fluent: Any, own_run_id: Callable[[], str | None]) -> None:
     active_before, implicit_before, start_before = fluent.active_run, fluent._get_or_start_run, fluent.start_run  # noqa: SLF001
 
     def own_run() -> Any:
-        run_id = own_run_id()
-        store = tracking._get_store() if run_id else None  # noqa: SLF001 - see the module's docstring
-        if store is None or getattr(store, "location", None) is None or store.location.run_id != run_id:
+        location = capturing()
+        if location is None or tracking.get_tracking_uri() != location.uri:
             return None  # no capture, or the step went to a server of its own
-        return fluent.ActiveRun(store.own_run())
+        return fluent.ActiveRun(tracking._get_store().own_run())  # noqa: SLF001 - see the module's docstring
 
     @functools.wraps(active_before)
     def active_run() -> Any:
@@ -176,6 +176,7 @@ def _adjust(fluent: Any, own_run_id: Callable[[], str | None]) -> None:
                 given["parent_run_id"] = above.info.run_id
         return start_before(**given)
 
+    registering.adjust(capturing)
     active_run.__pipes__ = True  # type: ignore[attr-defined]
     for replacement in (active_run, _get_or_start_run, start_run):
         before = replacement.__wrapped__

@@ -34,6 +34,10 @@ class LoggedModels:
         """Return all facts so far."""
         raise NotImplementedError
 
+    def destination(self) -> Any:
+        """Return the store that the workspace publishes to, for reading."""
+        raise NotImplementedError
+
     def state(self, *facts: Fact) -> None:
         """Write facts down."""
         raise NotImplementedError
@@ -69,8 +73,12 @@ class LoggedModels:
         return self.get_logged_model(model_id)
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:
-        """Return a model that this step logged."""
+        """Return a model that this step logged, or one of before that the destination has."""
         del allow_deleted
+        destination = None if model_id in self.known().models else self.destination()
+        if destination is not None:
+            found: LoggedModel = destination.get_logged_model(model_id)
+            return found
         return entities.logged_model(self._model(model_id), self.location)
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> LoggedModel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 import uuid
@@ -29,10 +30,12 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.tracing.constant import TraceTagKey
+from mlflow.tracking._tracking_service.utils import _get_store
 from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import _validate_metric, _validate_param_keys_unique, _validate_tag_name
 
 from mlflow_pipes.worker.capture import entities
+from mlflow_pipes.worker.capture.environment import DESTINATION
 from mlflow_pipes.worker.capture.journal import Fact, Journal, Logged, LoggedRun, apply
 from mlflow_pipes.worker.capture.location import EXPERIMENT_ID, Location
 from mlflow_pipes.worker.capture.logged_models import LoggedModels
@@ -81,6 +84,11 @@ class CaptureStore(LoggedModels, AbstractStore):  # type: ignore[misc] # MLflow 
         """Write facts down."""
         with self._lock:
             self._journal.append(*facts)
+
+    def destination(self) -> Any:
+        """Return the store that the workspace publishes to, for reading what earlier runs left; None if unknown."""
+        uri = os.environ.get(DESTINATION)
+        return _get_store(uri) if uri else None
 
     def _run(self, run_id: str) -> LoggedRun:
         run = self.known().runs.get(run_id)
@@ -156,6 +164,9 @@ class CaptureStore(LoggedModels, AbstractStore):  # type: ignore[misc] # MLflow 
         return self.get_run(run_id)
 
     def get_run(self, run_id: str) -> Run:
+        destination = None if run_id in self.known().runs else self.destination()
+        if destination is not None:
+            return destination.get_run(run_id)  # a run of before: the user asks for just that
         return entities.run(self._run(run_id), self.location)
 
     def own_run(self) -> Run:

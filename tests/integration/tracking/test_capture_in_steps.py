@@ -60,7 +60,8 @@ def _mlflow_stays_untouched() -> Iterator[None]:
     assert mlflow.get_tracking_uri() == uri
     assert mlflow.active_run() is None
     assert not any(AUTOLOGGING_INTEGRATIONS.values())
-    assert {k: v for k, v in os.environ.items() if "MLFLOW" in k} == {k: v for k, v in environ.items() if "MLFLOW" in k}
+    ours = {name: value for name, value in environ.items() if name.startswith("MLFLOW")}
+    assert {name: value for name, value in os.environ.items() if name.startswith("MLFLOW")} == ours
 
 
 def _values(tracked: Tracked, key: str) -> list[float | None]:
@@ -340,6 +341,34 @@ def test_sklearn_autologging_and_logged_models_are_captured(step: Step, tmp_path
     assert tracked.extra["model_outputs"]
     assert tracked.extra["datasets"][0]["tags"] == {"mlflow.data.context": "train"}
     assert f".mlflow/models/{models['best']['model_id']}/MLmodel" in step.files(tmp_path / "out")
+
+
+def test_a_model_registered_in_the_step_outlives_it(
+    step: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import numpy as np
+    from sklearn.linear_model import Ridge
+
+    from mlflow_pipes.tracking.embedded import open_embedded
+
+    open_embedded(tmp_path / "mlflow").close()
+    destination = f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setenv("PIPES_MLFLOW_URI", destination)
+    data = np.arange(20.0).reshape(10, 2)
+    with step:
+        model = Ridge().fit(data, data[:, 0])
+        logged = mlflow.sklearn.log_model(
+            model, name="best", registered_model_name="flights", pip_requirements=["scikit-learn"]
+        )
+        mlflow.register_model(logged.model_uri, "flights")
+    versions = mlflow.MlflowClient(destination).search_model_versions("name = 'flights'")
+    assert sorted(int(version.version) for version in versions) == [1, 2]
+    assert {version.run_id for version in versions} == {RUN}
+    with step:
+        assert mlflow.pyfunc.load_model("models:/flights/1").predict(data[:1]).shape == (1,)
+        with pytest.raises(mlflow.MlflowException):
+            mlflow.get_run("9" * 32)
 
 
 def test_dataset_inputs_are_captured(step: Step) -> None:

@@ -120,6 +120,30 @@ def test_files_nested_runs_datasets_and_models_reach_a_server_once(
         mlflow.set_tracking_uri(None)
 
 
+def test_a_model_registered_in_a_step_outlives_it_on_a_server(
+    server: Any, tmp_path: Path, datastore: LocalDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import numpy as np
+    from sklearn.linear_model import Ridge
+
+    from mlflow_pipes.worker import capture
+
+    monkeypatch.setenv("PIPES_MLFLOW_URI", server.uri)
+    data = np.arange(20.0).reshape(10, 2)
+    capture.begin("7" * 32, "train", tmp_path / "scratch")
+    try:
+        model = Ridge().fit(data, data[:, 0])
+        mlflow.sklearn.log_model(model, name="best", registered_model_name="f", pip_requirements=["scikit-learn"])
+    finally:
+        capture.finish(datastore)
+    capture.begin("8" * 32, "use", tmp_path / "scratch")
+    try:
+        assert mlflow.pyfunc.load_model("models:/f/1").predict(data[:1]).shape == (1,)
+    finally:
+        capture.finish(datastore)
+
+
 def test_a_server_killed_in_the_middle_gets_everything_exactly_once(
     server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
 ) -> None:
