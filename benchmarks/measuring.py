@@ -44,10 +44,12 @@ def process(arguments: Sequence[str], *, cwd: Path = PROJECT, environ: dict[str,
     """Run a Python process to its end and return the operating system's account of it and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
+    # Byte code is kept, as after any installation.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     child = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "PIPES_DISPLAY": "off", **(environ or {})},
+        env={**inherited, "PIPES_DISPLAY": "off", **(environ or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -72,9 +72,11 @@ class LocalDatastore:
         try:
             try:
                 digest = self._write(descriptor, pieces)
+                written = _state(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             self._publish(temporary, digest)
+            _verified[self._path(digest)] = written  # hashed as it was written; a change since would be seen
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -222,7 +224,7 @@ class LocalDatastore:
             status = os.fstat(file.fileno())
             if status.st_size != digest.size_bytes:
                 raise self._corrupt(digest, f"it has {status.st_size} bytes")
-            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            seen = _state(status)
             path = self._path(digest)
             if _verified.get(path) == seen:
                 return
@@ -301,3 +303,8 @@ class LocalDatastore:
         else:
             remedy = "Check that the folder is a folder and is mounted, or configure another one."
         return DatastoreError(f"cannot write to datastore {self.folder}: {error.strerror or error}. {remedy}")
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells that a file is still the one that was hashed."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
