@@ -8,6 +8,7 @@ the destination, because the user asks for just that.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import shutil
 import sys
@@ -21,21 +22,25 @@ from mlflow_pipes.worker.capture.location import SCHEME, Location
 
 _CLIENT = "mlflow.tracking._model_registry.client"
 _PROXY = "mlflow.store.artifact.mlflow_artifacts_repo"
-_REGISTERED = "registered"  # folder among the destination's artifacts
+_REGISTERED = "registered"  # folder among the destination's artifacts, and name of the models on a server
+_EXPERIMENT = "registered in steps"  # on a server; the pipeline's is the publisher's to make
 
 
 def adjust(capturing: Callable[[], Location | None]) -> None:
     """Adjust a loaded MLflow; *capturing* gives the capture that is going on, or None."""
     client = sys.modules[_CLIENT].ModelRegistryClient
     create_before = client.create_model_version
+    signature = inspect.signature(create_before)
 
     @functools.wraps(create_before)
-    def create_model_version(self: Any, name: str, source: str, *args: Any, **kwargs: Any) -> Any:
+    def create_model_version(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
         location = capturing()
-        folder = captured_folder(source, location) if location is not None else None
-        if location is not None and folder is not None:
-            source = keep(folder, self.registry_uri, location)
-        return create_before(self, name, source, *args, **kwargs)
+        folder = captured_folder(given["source"], location) if location is not None else None
+        if location is not None and folder is not None and folder.is_dir():
+            given.update(keep(folder, given["self"].registry_uri, location))
+            given["tags"] = {**(given.get("tags") or {}), "pipes.run_id": location.run_id}
+        return create_before(**given)
 
     client.create_model_version = create_model_version
     if _PROXY in sys.modules:
@@ -75,24 +80,31 @@ def captured_folder(source: str, location: Location) -> Path | None:
     return None
 
 
-def keep(folder: Path, registry_uri: str, location: Location) -> str:
-    """Copy a model's files to where they stay, and return their URI. Done twice it is the same place."""
-    if not folder.is_dir():
-        return folder.as_uri()  # not there: MLflow's own error is the right one
-    place = f"{_REGISTERED}/{location.run_id}/{folder.name}"
+def keep(folder: Path, registry_uri: str, location: Location) -> dict[str, Any]:
+    """Copy a model's files to where they stay; return what a model version says of its source then."""
     if registry_uri.startswith(("http://", "https://")):
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        uri = f"mlflow-artifacts:/{place}"
-        get_artifact_repository(uri, tracking_uri=registry_uri).log_artifacts(str(folder))
-        return uri
+        # A server takes only sources that are its own, and does not know the step's run yet.
+        return {**_upload(folder, registry_uri), "run_id": None}
     if registry_uri.startswith("sqlite:///"):
         root = Path(registry_uri.removeprefix("sqlite:///")).absolute().parent / "artifacts"
-        shutil.copytree(folder, root / place, dirs_exist_ok=True)
-        return (root / place).as_uri()
+        place = root / _REGISTERED / location.run_id / folder.name
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        return {"source": place.as_uri()}
     from mlflow.exceptions import MlflowException
 
     raise MlflowException(
         f"A model that a step has just logged cannot be registered from inside it at {urlsplit(registry_uri).scheme}: "
         "return the model from the step, and register it with mlflow_pipes_steps.register_model"
     )
+
+
+def _upload(folder: Path, server: str) -> dict[str, Any]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=server, registry_uri=server)
+    known = client.get_experiment_by_name(_EXPERIMENT)
+    experiment_id = known.experiment_id if known is not None else client.create_experiment(_EXPERIMENT)
+    model = client.create_logged_model(experiment_id, name=_REGISTERED, tags={"pipes.model_id": folder.name})
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, "READY")
+    return {"source": f"models:/{model.model_id}", "model_id": model.model_id}
