@@ -13,7 +13,7 @@ from blake3 import blake3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Part: TypeAlias = "str | bytes | int | bool | None | tuple[Part, ...]"
+Part: TypeAlias = "str | bytes | int | bool | tuple[Part, ...] | None"
 
 
 class Digest(NamedTuple):
@@ -65,7 +65,7 @@ class Hasher:
         return Digest(self._hash.hexdigest(), self._size_bytes)
 
 
-def _frame(part: Part) -> bytes:
+def _frame(part: Part) -> bytes:  # noqa: PLR0911 - a return a type
     if isinstance(part, str):
         encoded = part.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(encoded), encoded)
