@@ -9,7 +9,14 @@ settings.register_profile("local", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-FOREIGN = ("PIPES_WORKSPACE", "PIPES_TARGET", "PIPES_DEBUG", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
+FOREIGN = (
+    "PIPES_WORKSPACE",
+    "PIPES_TARGET",
+    "PIPES_DEBUG",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+)
 
 
 @pytest.fixture(autouse=True)
