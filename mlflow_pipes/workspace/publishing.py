@@ -72,9 +72,10 @@ class PublishWhileRunning:
 def start_in_background(folder: Path, uri: str | None = None) -> bool:
     """Start the publisher of a workspace unless one is at work; returns within milliseconds. True when started.
 
-    It is a session of its own at lowest priority, so it neither dies with the terminal nor competes with steps.
+    It is a session of its own at lowest priority, so it neither dies with the terminal nor competes with steps. With
+    ``PIPES_PUBLISH=off`` in the environment none is started; ``pipes sync`` then does its work.
     """
-    if _is_publishing(folder):
+    if os.environ.get("PIPES_PUBLISH") == "off" or _is_publishing(folder):
         return False
     log = folder / "publisher.log"
     if log.exists() and log.stat().st_size > _LOG_BYTES:

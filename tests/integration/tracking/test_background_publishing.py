@@ -25,7 +25,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.delenv("PIPES_PUBLISH", raising=False)
     yield tmp_path
     _end_publisher(tmp_path)
 
@@ -127,3 +128,10 @@ def test_a_password_of_the_tracking_server_stands_in_no_command_line_log_or_ledg
     command = Path(f"/proc/{publishing._started[-1]}/cmdline")
     assert not command.exists() or b"s3cret" not in command.read_bytes()
     assert b"s3cret" not in (folder / "ledger.db").read_bytes()
+
+
+def test_no_publisher_is_started_where_the_environment_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPES_PUBLISH", "off")
+    _record_run(folder, 1)
+    assert not publishing.start_in_background(folder)
+    assert publishing.sync(folder) == 2
