@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mlflow_pipes.engine import Engine, Inputs, random_id
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.model.run import Record, RunStarted, short_text
@@ -16,7 +17,6 @@ from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver
 from mlflow_pipes.workspace.compute import make_targets, started
 from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
 from mlflow_pipes.workspace.logs import RunLogWriter
-from mlflow_pipes.workspace.process import this_host, this_process
 from mlflow_pipes.workspace.publishing import PublishWhileRunning
 from mlflow_pipes.workspace.pulse import pulse
 from mlflow_pipes.workspace.records import Run

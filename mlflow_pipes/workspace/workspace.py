@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.workspace.configuration import Configuration, load
 from mlflow_pipes.workspace.file_memo import SqliteFileMemo
@@ -142,8 +143,8 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "CACHEDIR.TAG").exists() and not any(folder.iterdir()):
                 # Never in a folder with other things in it: a .gitignore there would hide them.
-                _write_whole(folder / ".gitignore", "*\n")
-                _write_whole(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
+                write_whole(folder / ".gitignore", "*\n")
+                write_whole(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
             for name in ("datastore", "logs", "checkout", "scratch"):
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
@@ -156,10 +157,3 @@ class Workspace:
                 f"cannot write in the workspace {folder}. Change its permissions, or give another place: "
                 f"Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
             )
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also when several processes make it."""
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

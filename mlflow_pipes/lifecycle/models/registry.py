@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import NotFoundError, TrackingError
-from mlflow_pipes.lifecycle.locks import exclusive
 from mlflow_pipes.lifecycle.models.folder import model_digest
 from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, sqlite_file, without_password
 from mlflow_pipes.lifecycle.models.version import DIGEST_TAG, ModelVersion, tags_of, version_of
+from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.tracking import embedded_schema
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, NotFoundError, ServiceError, suggest
-from mlflow_pipes.lifecycle.locks import exclusive
 from mlflow_pipes.lifecycle.models.folder import model_digest as digest_of_folder
-from mlflow_pipes.lifecycle.services import client, process
+from mlflow_pipes.lifecycle.services import client, daemon
 from mlflow_pipes.lifecycle.services.state import (
     Service,
     checked_name,
@@ -27,6 +26,8 @@ from mlflow_pipes.lifecycle.services.state import (
     write_json,
     write_service,
 )
+from mlflow_pipes.machine.locks import exclusive
+from mlflow_pipes.machine.processes import identity
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
@@ -156,7 +157,7 @@ class ServiceRegistry:
         with self._alone(name, f"stopping service {name!r}", START_TIMEOUT_S + STOP_TIMEOUT_S):
             service = self.get(name)
             stopped = replace(service, status="stopped")
-            process.terminate(service.pid, service.process, timeout_s=timeout_s)
+            daemon.terminate(service.pid, service.process, timeout_s=timeout_s)
             write_service(self.folder / name, stopped)
             self._remove_other_releases(self.folder / name, keep=service.release)
             return stopped
@@ -216,7 +217,7 @@ class ServiceRegistry:
 
     def _is_over(self, service: Service) -> bool:
         current = read_service(self.folder / service.name)
-        return current is None or not process.alive(current.pid, current.process)
+        return current is None or not daemon.alive(current.pid, current.process)
 
     def _names(self) -> builtins.list[str]:
         if not self.folder.is_dir():
@@ -234,7 +235,7 @@ class ServiceRegistry:
         service = read_service(home)
         if service is None or service.status == "stopped":
             return service
-        if not process.alive(service.pid, service.process):
+        if not daemon.alive(service.pid, service.process):
             return replace(service, status="dead")
         return replace(service, status="running" if client.healthy(service) else "unhealthy")
 
@@ -253,7 +254,7 @@ class ServiceRegistry:
         try:
             folder = model() if callable(model) else model
             shutil.copytree(folder, release / "model", copy_function=shutil.copyfile)
-            ours = current is not None and process.alive(current.pid, current.process)
+            ours = current is not None and daemon.alive(current.pid, current.process)
             same_address = current is not None and current.host == wanted.host and wanted.port in {0, current.port}
             port = current.port if current is not None and same_address else wanted.port
             settings = {
@@ -263,16 +264,16 @@ class ServiceRegistry:
                 "orphan_after_s": self._orphan_after_s,
             }  # fmt: skip
             write_json(release / "release.json", settings)
-            pid = process.spawn(
+            pid = daemon.spawn(
                 f"{__package__}.server", [str(release)], log=release / "log.txt", environ=_environ(), folder=release
             )
-            started = self._healthy(replace(wanted, pid=pid, process=process.identity(pid) or "gone"), timeout_s)
+            started = self._healthy(replace(wanted, pid=pid, process=identity(pid) or "gone"), timeout_s)
             write_service(home, started)
         except BaseException:
             self._discard(release)
             raise
         if current is not None:
-            process.terminate(current.pid, current.process, timeout_s=STOP_TIMEOUT_S)
+            daemon.terminate(current.pid, current.process, timeout_s=STOP_TIMEOUT_S)
         return started
 
     def _healthy(self, service: Service, timeout_s: float) -> Service:
@@ -281,7 +282,7 @@ class ServiceRegistry:
         deadline = time.monotonic() + timeout_s
         ready = None
         while time.monotonic() < deadline:
-            if not process.alive(service.pid, service.process):
+            if not daemon.alive(service.pid, service.process):
                 why = "its process ended before it was healthy"
                 break
             ready = ready or read_json(release / "ready.json")
@@ -305,7 +306,7 @@ class ServiceRegistry:
     def _discard(self, release: Path) -> None:
         left = read_json(release / "process.json")
         if left:
-            process.terminate(left["pid"], left["process"], timeout_s=STOP_TIMEOUT_S)
+            daemon.terminate(left["pid"], left["process"], timeout_s=STOP_TIMEOUT_S)
         shutil.rmtree(release, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.lifecycle.services.process import detach
+from mlflow_pipes.lifecycle.services.daemon import detach
 from mlflow_pipes.lifecycle.services.state import read_json, read_service, write_json
 
 if TYPE_CHECKING:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from mlflow_pipes.errors import ArgumentError
+from mlflow_pipes.machine.whole_files import write_whole
 
 ServiceStatus: TypeAlias = Literal["running", "unhealthy", "dead", "stopped"]
 STATE_FILE = "service.json"
@@ -73,16 +72,7 @@ def checked_name(name: str) -> str:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Replace *file* in one step: a reader sees the old content or the new, never half of it."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(file, json.dumps(content, indent=1))
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlflow_pipes.machine.processes import identity
 from mlflow_pipes.model.attempt import FailureKind
 from mlflow_pipes.targets.local import wire
-from mlflow_pipes.targets.local.processes import is_alive, kill_survivors, kill_tree
+from mlflow_pipes.targets.local.process_trees import kill_survivors, kill_tree
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink, ended_by
 
@@ -247,7 +248,7 @@ class Crew:
     def _bury(self, link: WorkerLink) -> None:
         """End with a dead worker as soon as nothing that it started is alive."""
         if link.pid is not None:
-            left = is_alive(link.pid) | kill_survivors(link.pid)
+            left = (identity(link.pid) is not None) | kill_survivors(link.pid)
             if left and time.monotonic() - link.dead_since < _MOURNING_S:
                 link.deadline = time.monotonic() + _LOOK_AGAIN_S
                 return

@@ -11,8 +11,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import TargetError
+from mlflow_pipes.machine import capacity
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
-from mlflow_pipes.targets.local import machine, wire
+from mlflow_pipes.targets.local import wire
 from mlflow_pipes.targets.local.crew import Crew
 from mlflow_pipes.targets.local.reporter import Reporter
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
@@ -65,9 +66,9 @@ class LocalTarget:
         preload: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self.workers = workers or machine.processors()
+        self.workers = workers or capacity.processors()
         self._cpus = float(cpus or self.workers)
-        self._memory_bytes = memory_bytes or machine.memory_bytes()
+        self._memory_bytes = memory_bytes or capacity.memory_bytes()
         self._datastore = datastore
         self._checkout = checkout
         self._scratch = scratch

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from mlflow_pipes.targets.local import wire, worker_main
-from mlflow_pipes.targets.local.processes import kill_tree
+from mlflow_pipes.targets.local.process_trees import kill_tree
 
 # What a user's module imports first anyway; from its own folder's point of view it is not loaded yet.
 _OURS = ("mlflow_pipes", "mlflow_pipes.authoring", "cloudpickle", "mlflow_pipes.worker.capture")

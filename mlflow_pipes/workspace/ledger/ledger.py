@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import select, update
 
+from mlflow_pipes.machine.processes import is_alive, this_host, this_process
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.model.run import (
@@ -39,7 +40,6 @@ from mlflow_pipes.workspace.ledger.flights import LEASE_S, Claim, Entry, Flights
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.schema import make_ready
 from mlflow_pipes.workspace.ledger.statements import KEYS_AT_ONCE, statements_for
-from mlflow_pipes.workspace.process import is_alive, this_host, this_process
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

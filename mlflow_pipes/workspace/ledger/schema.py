@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import insert, inspect, select
 
 from mlflow_pipes.errors import LedgerError
+from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.workspace.ledger.connection import Database
 from mlflow_pipes.workspace.ledger.tables import SCHEMA_VERSION, counters, metadata, schema_version
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK_TIMEOUT_S = 300.0  # a migration of a large ledger
 
 
 def make_ready(database: Database, lock_file: Path | None) -> None:
@@ -76,12 +78,9 @@ def _alone(lock_file: Path | None) -> Iterator[None]:
     if lock_file is None:
         yield
         return
-    import fcntl
-
-    try:
-        stream = lock_file.open("a")
-    except OSError as error:
-        raise LedgerError(f"cannot write in {lock_file.parent}: {error.strerror or error}") from error
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(lock_file, what="preparing the ledger", timeout_s=_LOCK_TIMEOUT_S))
+        except OSError as error:
+            raise LedgerError(f"cannot write in {lock_file.parent}: {error.strerror or error}") from error
         yield

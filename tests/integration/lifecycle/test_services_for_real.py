@@ -16,7 +16,7 @@ import pytest
 
 from mlflow_pipes.errors import ArgumentError, ServiceError
 from mlflow_pipes.lifecycle import ServiceRegistry
-from mlflow_pipes.lifecycle.services import client, process
+from mlflow_pipes.lifecycle.services import client, daemon
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROWS = [{"distance": 7.0, "hour": 1, "carrier": "UA"}, {"distance": 8.0, "hour": 2, "carrier": "AA"}]
@@ -150,7 +150,7 @@ def test_deploying_what_is_deployed_only_checks_its_health(registry, model_folde
 def test_a_killed_service_is_dead_and_comes_back_on_its_port(registry, model_folder):
     first = registry.deploy("delays", model_folder)
     os.kill(first.pid, signal.SIGKILL)
-    while process.alive(first.pid, first.process):
+    while daemon.alive(first.pid, first.process):
         time.sleep(0.01)
     assert [service.status for service in registry.list()] == ["dead"]
     second = registry.deploy("delays", model_folder)
@@ -164,7 +164,7 @@ def test_a_service_that_hangs_is_unhealthy_and_replaced(registry, model_folder):
     assert not client.healthy(first, timeout_s=0.3)
     second = registry.deploy("delays", model_folder)
     assert second.pid != first.pid
-    assert not process.alive(first.pid, first.process)
+    assert not daemon.alive(first.pid, first.process)
 
 
 def test_a_replaced_model_keeps_the_address_and_nobody_is_refused(registry, model_folder, better_model_folder):
@@ -184,7 +184,7 @@ def test_a_replaced_model_keeps_the_address_and_nobody_is_refused(registry, mode
         stop.set()
         asker.join()
     assert (second.url, second.version) == (first.url, "2")
-    assert not process.alive(first.pid, first.process)
+    assert not daemon.alive(first.pid, first.process)
     assert set(answers) == {17, 27}
     assert answers[-1] == 27
     assert len(list((registry.folder / "delays/releases").iterdir())) == 1
@@ -224,7 +224,7 @@ def test_stopping_ends_the_process_and_a_stopped_service_can_be_deployed_again(r
     first = registry.deploy("delays", model_folder)
     assert registry.stop("delays").status == "stopped"
     assert registry.stop("delays").status == "stopped"
-    assert not process.alive(first.pid, first.process)
+    assert not daemon.alive(first.pid, first.process)
     assert registry.deploy("delays", model_folder).port == first.port
     registry.remove("delays")
     assert registry.list() == []
@@ -265,7 +265,7 @@ def test_a_service_whose_workspace_was_removed_ends_by_itself(tmp_path, model_fo
     service = services.deploy("delays", model_folder)
     shutil.rmtree(tmp_path / "services")
     deadline = time.monotonic() + 15
-    while process.alive(service.pid, service.process):
+    while daemon.alive(service.pid, service.process):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

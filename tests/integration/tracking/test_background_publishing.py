@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.run import RunEnded, RunStarted, Status, StepChanged, StepDeclared, StepTracked
 from mlflow_pipes.model.tracked import Metric, Tracked
 from mlflow_pipes.workspace import publishing
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
-from mlflow_pipes.workspace.process import this_host, this_process
 
 pytestmark = pytest.mark.integration
 

@@ -4,10 +4,10 @@ import sys
 import time
 from pathlib import Path
 
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.run import Claimed, Held, Hit, LookUp, Status
 from mlflow_pipes.testing.ledger_contract import cached, changed, declared, hex_id, key_of, started, value
 from mlflow_pipes.workspace import Workspace
-from mlflow_pipes.workspace.process import this_host, this_process
 
 
 def opened(folder, run):

@@ -8,6 +8,7 @@ import pytest
 from mlflow_pipes import content
 from mlflow_pipes.engine import Engine, Inputs
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, TargetError
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import (
     Assignment,
     AttemptFailed,
@@ -23,7 +24,6 @@ from mlflow_pipes.model.run import OutputCached, RunEnded, RunStarted, Status, S
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
-from mlflow_pipes.workspace.process import this_host, this_process
 
 LARGE = "x" * 5000  # more than rides inline
 

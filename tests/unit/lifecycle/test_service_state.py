@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, NotFoundError, ServiceError, WorldError
 from mlflow_pipes.lifecycle import Service, ServiceRegistry, plain
-from mlflow_pipes.lifecycle.locks import exclusive
-from mlflow_pipes.lifecycle.services import client, process
+from mlflow_pipes.lifecycle.services import client, daemon
 from mlflow_pipes.lifecycle.services.state import checked_name, is_loopback, read_service, write_json, write_service
+from mlflow_pipes.machine import processes
+from mlflow_pipes.machine.locks import exclusive
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.5, "b": "y"}]
 SPLIT = {"dataframe_split": {"columns": ["a", "b"], "data": [[1.5, "x"], [2.5, "y"]]}}
@@ -161,12 +162,12 @@ def test_a_process_is_ended_politely_and_if_it_does_not_listen_by_force():
     deaf = "import signal,sys,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         child.stdout.readline()
-        who = process.identity(child.pid)
-        assert process.alive(child.pid, who)
-        process.terminate(child.pid, who, timeout_s=0.1)
-        assert not process.alive(child.pid, who)  # a zombie does not live
-        process.terminate(child.pid, who, timeout_s=0.1)
-    assert process.identity(child.pid) is None
+        who = processes.identity(child.pid)
+        assert daemon.alive(child.pid, who)
+        daemon.terminate(child.pid, who, timeout_s=0.1)
+        assert not daemon.alive(child.pid, who)  # a zombie does not live
+        daemon.terminate(child.pid, who, timeout_s=0.1)
+    assert processes.identity(child.pid) is None
 
 
 def test_a_function_for_the_model_needs_its_digest(tmp_path):
@@ -228,7 +229,7 @@ assert not heavy, heavy
 def test_replacing_can_be_forbidden(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/MLmodel").write_text("flavors: {}\n")
-    me = service(pid=os.getpid(), process=process.identity(os.getpid()))
+    me = service(pid=os.getpid(), process=processes.identity(os.getpid()))
     write_registered(tmp_path / "model", me)
     with pytest.raises(ConfigurationError, match="replace=True"):
         ServiceRegistry(tmp_path / "model").deploy("delays", tmp_path / "model", replace=False)

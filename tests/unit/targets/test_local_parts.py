@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
-from mlflow_pipes.targets.local import machine, processes, wire
+from mlflow_pipes.machine import capacity
+from mlflow_pipes.machine.processes import identity
+from mlflow_pipes.targets.local import process_trees, wire
 
 
 def test_messages_arrive_whole_however_they_are_cut():
@@ -34,40 +36,40 @@ def test_the_end_of_a_connection_is_told():
 
 def test_processors_are_bounded_by_the_containers_quota(tmp_path):
     (tmp_path / "cpu.max").write_text("50000 100000\n")
-    assert machine.processors(tmp_path) == 1
+    assert capacity.processors(tmp_path) == 1
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert machine.processors(tmp_path) == len(os.sched_getaffinity(0))
+    assert capacity.processors(tmp_path) == len(os.sched_getaffinity(0))
 
 
 def test_quotas_of_old_containers_are_known(tmp_path):
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
-    assert machine.processors(tmp_path) == 1
+    assert capacity.processors(tmp_path) == 1
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1")
-    assert machine.processors(tmp_path) == len(os.sched_getaffinity(0))
+    assert capacity.processors(tmp_path) == len(os.sched_getaffinity(0))
 
 
 def test_memory_is_bounded_by_the_containers_limit(tmp_path):
-    everything = machine.memory_bytes(tmp_path)
+    everything = capacity.memory_bytes(tmp_path)
     assert everything > 0
     (tmp_path / "memory.max").write_text("1048576\n")
-    assert machine.memory_bytes(tmp_path) == 1_048_576
+    assert capacity.memory_bytes(tmp_path) == 1_048_576
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine.memory_bytes(tmp_path) == everything
+    assert capacity.memory_bytes(tmp_path) == everything
 
 
 def test_a_tree_of_processes_is_killed_whole():
     program = "import subprocess,sys;p=subprocess.Popen(['sleep','60'],start_new_session=True);print(p.pid,flush=True);p.wait()"
     leader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
     child = int(leader.stdout.readline())
-    assert processes.descendants(leader.pid) == {child}
-    processes.kill_tree(leader.pid)
+    assert process_trees.descendants(leader.pid) == {child}
+    process_trees.kill_tree(leader.pid)
     leader.wait()
     leader.stdout.close()
     end = time.monotonic() + 5
-    while processes.is_alive(child):
+    while identity(child) is not None:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert not processes.kill_survivors(leader.pid)
-    assert not processes.is_alive(leader.pid)
+    assert not process_trees.kill_survivors(leader.pid)
+    assert identity(leader.pid) is None

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from mlflow_pipes import content
 from mlflow_pipes.digests import Digest, digest_bytes
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.run import OutputCached, RunEnded, RunStarted, Status, StepChanged, StepDeclared
 from mlflow_pipes.workspace import Workspace
 from mlflow_pipes.workspace.gc import collect, doomed_blobs
 from mlflow_pipes.workspace.ledger.sweep import RunAge, kept_runs
-from mlflow_pipes.workspace.process import this_host, this_process
 
 NOW = 1_700_000_000.0
 DAY = 86400.0

@@ -4,6 +4,7 @@ import pytest
 
 from mlflow_pipes import content
 from mlflow_pipes.errors import NotFoundError
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import Failure, FailureKind
 from mlflow_pipes.model.run import (
     AttemptEnded,
@@ -19,7 +20,6 @@ from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
 from mlflow_pipes.model.tracked import Metric, Tracked
 from mlflow_pipes.workspace import Workspace
 from mlflow_pipes.workspace.explain import compare
-from mlflow_pipes.workspace.process import this_host, this_process
 
 T0 = 1_700_000_000.0
 A, B, C = "a" * 32, "ab" + "c" * 30, "b" * 32

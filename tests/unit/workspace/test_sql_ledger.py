@@ -2,6 +2,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from mlflow_pipes.errors import LedgerError
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
 from mlflow_pipes.model.run import AttemptEnded, CodeSeen, LookUp, RunEnded, Status
 from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
@@ -21,7 +22,6 @@ from mlflow_pipes.workspace.ledger.history import History
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.rows import attempt_from_row, change_rows
 from mlflow_pipes.workspace.ledger.statements import Statements
-from mlflow_pipes.workspace.process import this_host, this_process
 
 
 @pytest.fixture

@@ -7,52 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.errors import ServiceError
 from mlflow_pipes.lifecycle.services.state import write_json
+from mlflow_pipes.machine.processes import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 _POLL_S = 0.02
 
 
-@cache
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def identity(pid: int) -> str | None:
-    """Return what tells the living process *pid* from any later one with that pid; None when there is none.
-
-    On Linux the boot and the start time in clock ticks since it (which no change of the clock moves); elsewhere
-    the start time. A zombie does not live.
-    """
-    if _boot_id():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        state, *others = stat.rpartition(b")")[2].split()
-        # proc(5): state is field 3, starttime is field 22.
-        return None if state in {b"Z", b"X"} else f"{_boot_id()}/{others[18].decode()}"
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"/{process.create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return None
-
-
 def alive(pid: int, process: str) -> bool:
-    """Tell whether the process that had this pid and identity still lives."""
+    """Tell whether the process that had this pid and identity still lives; one of unknown identity does not."""
     return pid > 0 and identity(pid) == process
 
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
 
-_PROC = Path("/proc")
-
-
-class _Process(NamedTuple):
-    pid: int
-    alive: bool
-    parent: int
-    group: int
-    session: int
+from mlflow_pipes.machine.processes import ProcessStat, stat_of
 
 
 def kill_tree(leader: int) -> None:
@@ -42,20 +32,6 @@ def kill_survivors(leader: int) -> bool:
     return any(pid != leader for pid in survivors)
 
 
-def is_alive(pid: int) -> bool:
-    """Return whether a process runs (a zombie does not)."""
-    one = _process(pid)
-    if one is not None:
-        return one.alive
-    if _PROC.joinpath("self").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
 def descendants(leader: int) -> set[int]:
     """Return the living processes of a session and all that descend from its leader, without the leader."""
     found = {leader}
@@ -78,19 +54,15 @@ def _signal_group(leader: int) -> None:
         pass
 
 
-def _processes() -> list[_Process]:
+def _processes() -> list[ProcessStat]:
     try:
-        names = os.listdir(_PROC)  # noqa: PTH208 - hundreds of names, wanted as text
+        names = os.listdir("/proc")  # noqa: PTH208 - hundreds of names, wanted as text
     except OSError:
         return []  # no /proc (macOS): the group alone is found
-    return [one for name in names if name.isdecimal() and (one := _process(int(name))) is not None]
+    return [one for name in names if name.isdecimal() and (one := _visible(int(name))) is not None]
 
 
-def _process(pid: int) -> _Process | None:
-    try:
-        text = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, also parentheses: fields are counted after the last one (proc(5)).
-    state, parent, group, session, *_ = text[text.rindex(b")") + 2 :].split(b" ", 4)
-    return _Process(pid, state not in {b"Z", b"X"}, int(parent), int(group), int(session))
+def _visible(pid: int) -> ProcessStat | None:
+    with suppress(OSError):
+        return stat_of(pid)
+    return None
