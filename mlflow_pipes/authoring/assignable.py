@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin
 
-from mlflow_pipes.authoring.hints import NoneType, bare, is_named_tuple, is_typed_dict, is_union, members
 from mlflow_pipes.authoring.reference import OutputRef, hint_of
+from mlflow_pipes.hints import NoneType, bare, is_named_tuple, is_typed_dict, is_union, members
 from mlflow_pipes.model.graph import PathItem
 
 SCALARS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, NoneType})

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 from mlflow_pipes.authoring.assignable import SCALARS, Misfit, conflicts, depends_on_value, misfit
-from mlflow_pipes.authoring.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.authoring.reference import OutputRef, hint_of, text_of
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
+from mlflow_pipes.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.model.artifact import CollectionKind
 from mlflow_pipes.model.graph import Constant, PathItem
 

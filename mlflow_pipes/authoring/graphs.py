@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 from mlflow_pipes.authoring.binding import Bound, Nest, references_in
 from mlflow_pipes.authoring.declaration import Call, Group
-from mlflow_pipes.authoring.hints import plain_function
 from mlflow_pipes.authoring.names import assign
 from mlflow_pipes.authoring.pipeline import Pipeline, PipelineCall
 from mlflow_pipes.authoring.reference import OutputRef, call_of, path_of, text_of
 from mlflow_pipes.authoring.settings import Settings
 from mlflow_pipes.authoring.step import Step
 from mlflow_pipes.errors import GraphError
+from mlflow_pipes.hints import plain_function
 from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Output, StepNode
 from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from mlflow_pipes.authoring.assignable import SCALARS
 from mlflow_pipes.authoring.declaration import Call, Group, Item
-from mlflow_pipes.authoring.hints import plain_function
 from mlflow_pipes.errors import GraphError
+from mlflow_pipes.hints import plain_function
 from mlflow_pipes.model.graph import Constant
 
 LONGEST_TEXT = 40

@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import Any, NoReturn
 
 from mlflow_pipes.authoring.declaration import Call
-from mlflow_pipes.authoring.hints import show
 from mlflow_pipes.authoring.shapes import Kind, Shape, shape_of
 from mlflow_pipes.errors import DeclarationError, GraphError, suggest
+from mlflow_pipes.hints import show
 from mlflow_pipes.model.graph import PathItem
 
 

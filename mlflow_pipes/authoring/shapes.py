@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, get_args, get_origin
 
-from mlflow_pipes.authoring.hints import NoneType, bare, field_hints, is_named_tuple, is_typed_dict, is_union, members
+from mlflow_pipes.hints import NoneType, bare, field_hints, is_named_tuple, is_typed_dict, is_union, members
 
 
 class Kind(Enum):

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
 
-from mlflow_pipes.authoring.hints import bare, is_union, members, show
+from mlflow_pipes.hints import bare, is_union, members, show
 
 NoneType = type(None)
 _TRUE = frozenset({"true", "yes", "on", "1"})

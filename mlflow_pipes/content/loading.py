@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.content import wanted as asked
 from mlflow_pipes.content.codec import Stored
-from mlflow_pipes.content.records import build, class_for, hints_of, is_typed_dict
+from mlflow_pipes.content.records import build, class_for
 from mlflow_pipes.content.registry import named
+from mlflow_pipes.hints import field_hints, is_typed_dict
 from mlflow_pipes.model.artifact import Artifact, Collection, Leaf
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def load(artifact: Artifact, datastore: Datastore, wanted: Any = Any, *, checkou
 def _record(artifact: Collection, datastore: Datastore, wanted: Any, checkout: Path | None) -> Any:
     chosen = _chosen(wanted)
     kind = class_for(artifact.type_name, chosen, artifact.keys)
-    hints = hints_of(chosen if kind is dict and is_typed_dict(chosen) else kind)
+    hints = field_hints(chosen if kind is dict and is_typed_dict(chosen) else kind)
     values = [
         load(item, datastore, hints.get(str(key), Any), checkout=checkout)
         for key, item in zip(artifact.keys, artifact.items, strict=True)
@@ -64,7 +65,7 @@ def _record(artifact: Collection, datastore: Datastore, wanted: Any, checkout: P
 
 def _typed_dict_hints(wanted: Any) -> dict[Any, Any]:
     chosen = _chosen(wanted)
-    return hints_of(chosen) if is_typed_dict(chosen) else {}
+    return field_hints(chosen) if is_typed_dict(chosen) else {}
 
 
 def _chosen(wanted: Any) -> Any:

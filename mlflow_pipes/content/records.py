@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Any
 
 from mlflow_pipes.content.naming import find
 from mlflow_pipes.errors import NotFoundError
+from mlflow_pipes.hints import is_named_tuple, is_typed_dict
 
 
 def is_record(value: Any) -> bool:
@@ -15,16 +16,6 @@ def is_record(value: Any) -> bool:
     if isinstance(value, tuple):
         return is_named_tuple(kind)
     return dataclasses.is_dataclass(kind) and not _init_only(kind)
-
-
-def is_named_tuple(kind: type) -> bool:
-    """Whether a class was made by ``NamedTuple`` or ``namedtuple``."""
-    return issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple) and hasattr(kind, "_make")
-
-
-def is_typed_dict(kind: Any) -> bool:
-    """Whether a class is a TypedDict."""
-    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
 def _init_only(kind: type) -> bool:
@@ -56,15 +47,15 @@ def class_for(type_name: str, wanted: Any, keys: tuple[Any, ...]) -> type:
     if isinstance(wanted, type):
         if wanted is dict or is_typed_dict(wanted):
             return dict
-        if field_names(wanted) == set(keys) and field_names(wanted):
+        if keys and set(field_names(wanted) or ()) == set(keys):
             return wanted
     found = find(type_name)
     if not isinstance(found, type) or not (is_named_tuple(found) or dataclasses.is_dataclass(found)):
         raise NotFoundError(
             f"cannot load a record of {type_name}: it is no longer a named tuple or dataclass. Run the step again."
         )
-    if (now := field_names(found)) != set(keys):
-        changed = ", ".join(sorted(now ^ set(keys)))
+    if changed_fields := set(field_names(found) or ()) ^ set(keys):
+        changed = ", ".join(sorted(changed_fields))
         raise NotFoundError(
             f"cannot load a record of {type_name}: its fields have changed since it was stored ({changed}). Run the "
             f"step again."
@@ -72,21 +63,13 @@ def class_for(type_name: str, wanted: Any, keys: tuple[Any, ...]) -> type:
     return found
 
 
-def field_names(kind: type) -> set[str]:
-    """Return the names of a record class's fields; none for other classes."""
+def field_names(kind: type) -> tuple[str, ...] | None:
+    """Return the names of a record class's fields, in order; None for other classes."""
     if is_named_tuple(kind):
-        return set(kind._fields)  # type: ignore[attr-defined]
+        return tuple(kind._fields)  # type: ignore[attr-defined]
     if dataclasses.is_dataclass(kind):
-        return {field.name for field in dataclasses.fields(kind)}
-    return set()
-
-
-def hints_of(kind: Any) -> dict[str, Any]:
-    """Return the annotations of a record class's fields; none where they cannot be resolved."""
-    try:
-        return get_type_hints(kind, include_extras=True)
-    except Exception:  # noqa: BLE001 - any error of the user's annotations: they are only hints here
-        return {}
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return None
 
 
 def build(kind: type, keys: tuple[Any, ...], values: list[Any]) -> Any:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import types
 from collections import abc
-from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
+
+from mlflow_pipes.hints import bare, members
 
 _SEQUENCES = (list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.Iterator, abc.MutableSequence)
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
 def alternatives(wanted: Any) -> tuple[Any, ...]:
-    """Return the classes that an annotation allows: of unions each, of ``Annotated`` and ``NewType`` what is inside.
+    """Return the classes that an annotation allows, each member of a union; none where it says nothing (``Any``).
 
-    >>> alternatives(Annotated[int, "a count"] | None)
+    >>> alternatives(int | None)
     (<class 'int'>, <class 'NoneType'>)
     """
-    origin = get_origin(wanted)
-    if origin is Annotated:
-        return alternatives(get_args(wanted)[0])
-    if origin in {Union, types.UnionType}:
-        return tuple(found for member in get_args(wanted) for found in alternatives(member))
-    if isinstance(wanted, NewType):
-        return alternatives(wanted.__supertype__)
-    if isinstance(wanted, TypeVar) or wanted is Any:
-        return ()
-    if type(wanted).__name__ == "TypeAliasType":
-        return alternatives(wanted.__value__)
-    return (wanted,)
+    return tuple(member for member in members(bare(wanted)) if member is not Any)
 
 
 def names(wanted: Any) -> list[tuple[str, str, Any]]:

@@ -6,13 +6,13 @@ import importlib
 import inspect
 import os
 import sys
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
 from mlflow_pipes.errors import StepError
+from mlflow_pipes.hints import hints_of
 from mlflow_pipes.model.step import FunctionReference, ImportedFunction, PickledFunction
 from mlflow_pipes.worker.context import importing
 from mlflow_pipes.worker.sources import Sources
@@ -151,7 +151,7 @@ def _plain_function(found: Any) -> Any:
 def _described(function: Any, unread: tuple[tuple[str, str], ...] = ()) -> FoundFunction:
     if not callable(function):
         raise FunctionNotFoundError(f"a step's function is a {type(function).__name__}, which cannot be called")
-    hints = _hints(function)
+    hints = hints_of(function)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some built-in functions have no signature
@@ -169,25 +169,3 @@ def _described(function: Any, unread: tuple[tuple[str, str], ...] = ()) -> Found
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ordered = tuple((parameter.name, parameter.default) for parameter in parameters if parameter.kind in kinds)
     return FoundFunction(function, wanted, hints.get("return", Any), ordered, star, double_star, unread)
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    """Return the type hints that can be resolved; one that cannot must not cost the others."""
-    target = inspect.unwrap(function)
-    target = getattr(target, "func", target)  # functools.partial
-    try:
-        return typing.get_type_hints(target)
-    except Exception:  # noqa: BLE001 - a hint is any expression and may raise anything
-        return _hints_one_by_one(target)
-
-
-def _hints_one_by_one(function: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, annotation in getattr(function, "__annotations__", {}).items():
-        alone = FunctionType((lambda: None).__code__, getattr(function, "__globals__", {}))
-        alone.__annotations__ = {name: annotation}
-        try:
-            found |= typing.get_type_hints(alone)
-        except Exception:  # noqa: BLE001 - as above
-            found[name] = Any
-    return found

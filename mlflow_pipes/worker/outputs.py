@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, get_origin
 
+from mlflow_pipes.content.records import field_names
 from mlflow_pipes.errors import UnstorableOutputError, suggest
+from mlflow_pipes.hints import bare
 
 
 def as_declared(value: Any, declared: Any, step: str) -> Any:
@@ -17,17 +18,18 @@ def as_declared(value: Any, declared: Any, step: str) -> Any:
     Raises:
         UnstorableOutputError: it is not a record of the declared type, or None where something was declared.
     """
-    if declared is Any or declared is object or not isinstance(declared, type) or get_origin(declared) is not None:
+    declared = bare(declared)
+    if declared is Any or not isinstance(declared, type) or get_origin(declared) is not None:
         return value
     if value is None and declared is not type(None):
         raise UnstorableOutputError(
             f"{step} declares {declared.__qualname__} but returned None: is a `return` missing? "
             f"If None is meant, declare `{declared.__qualname__} | None`."
         )
-    fields = record_fields(declared)
+    fields = field_names(declared)
     if fields is None or _is_instance(value, declared):
         return value
-    if issubclass(declared, tuple) and isinstance(value, tuple) and record_fields(type(value)) is None:
+    if issubclass(declared, tuple) and isinstance(value, tuple) and field_names(type(value)) is None:
         if len(value) == len(fields):
             return declared(*value)
         raise UnstorableOutputError(
@@ -44,17 +46,8 @@ def as_declared(value: Any, declared: Any, step: str) -> Any:
     )
 
 
-def record_fields(cls: type) -> tuple[str, ...] | None:
-    """Return the field names of a named tuple or dataclass; None for any other class."""
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return tuple(cls._fields)
-    if dataclasses.is_dataclass(cls):
-        return tuple(field.name for field in dataclasses.fields(cls))
-    return None
-
-
 def _is_instance(value: Any, declared: type) -> bool:
     if isinstance(value, declared):
         return True
     # A module that was imported twice (once as __main__) has its classes twice.
-    return type(value).__qualname__ == declared.__qualname__ and record_fields(type(value)) == record_fields(declared)
+    return type(value).__qualname__ == declared.__qualname__ and field_names(type(value)) == field_names(declared)

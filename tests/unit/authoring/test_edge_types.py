@@ -30,8 +30,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mlflow_pipes.authoring import step
 from mlflow_pipes.authoring.assignable import conflicts, misfit
-from mlflow_pipes.authoring.hints import show
 from mlflow_pipes.errors import ArgumentError
+from mlflow_pipes.hints import show
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

@@ -100,8 +100,13 @@ def is_typed_dict(hint: Any) -> bool:
 
 
 def is_named_tuple(cls: Any) -> bool:
-    """Tell a named tuple class."""
-    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+    """Tell a class that was made by ``NamedTuple`` or ``namedtuple``."""
+    return (
+        isinstance(cls, type)
+        and issubclass(cls, tuple)
+        and isinstance(getattr(cls, "_fields", None), tuple)
+        and hasattr(cls, "_make")
+    )
 
 
 def show(hint: Any) -> str:  # noqa: PLR0911 - one case a line
