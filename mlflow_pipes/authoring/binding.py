@@ -13,6 +13,7 @@ from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.model.artifact import CollectionKind
 from mlflow_pipes.model.graph import Constant, PathItem
+from mlflow_pipes.wording import clipped
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,8 +198,7 @@ def _check_parameter(parameter: inspect.Parameter, culprit: str) -> None:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:59] + '…'} ({show(type(value))})"
+    return f"{clipped(repr(value), 60)} ({show(type(value))})"
 
 
 def _remedy(value: Any, wanted: Any) -> str:

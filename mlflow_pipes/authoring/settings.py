@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.model.step import RetryPolicy, ReuseMode, StepOptions
+from mlflow_pipes.wording import bytes_in
 
 Errors: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
 
@@ -130,9 +130,6 @@ def checked_tags(value: Any, culprit: str) -> dict[str, str]:
     return dict(value)
 
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
 def bytes_of(value: Any, culprit: str = "memory") -> int:
     """Return a memory size in bytes: a number of them, or a text with a unit.
 
@@ -141,12 +138,12 @@ def bytes_of(value: Any, culprit: str = "memory") -> int:
     """
     if type(value) is int and value >= 0:
         return value
-    read = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", value.lower()) if isinstance(value, str) else None
-    if read is None:
+    size = bytes_in(value) if isinstance(value, str) else None
+    if size is None:
         raise DeclarationError(
             f'{culprit}: memory={value!r} is not a size; write "2GB", "512 MiB" or a number of bytes'
         )
-    return int(float(read[1]) * _UNITS[read[2] or ""])
+    return size
 
 
 def _retries(policy: RetryPolicy, changes: Mapping[str, Any], culprit: str) -> RetryPolicy:

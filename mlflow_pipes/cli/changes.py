@@ -16,8 +16,9 @@ def change_lines(changes: Iterable[Change], indent: str = "    ") -> list[Line]:
     lines: list[Line] = []
     for change in changes:
         lines.append([(indent, ""), (f"{change.kind} ", "dim"), (change.name, "bold"), (f" {change.what}", "yellow")])
-        if len(change.via) > 1:
-            lines.append([(f"{indent}  reached by ", "dim"), (" → ".join(_way(change)), "")])
+        way = _way(change)
+        if len(way) > 1:
+            lines.append([(f"{indent}  reached by ", "dim"), (" → ".join(way), "")])
     return lines
 
 
@@ -35,4 +36,4 @@ def change_record(change: Change) -> dict[str, Any]:
 
 def _way(change: Change) -> list[str]:
     way = list(change.via)
-    return way if way[-1] == change.name else [*way, change.name]
+    return way if not way or way[-1] == change.name else [*way, change.name]

@@ -196,8 +196,8 @@ def _store(home: Workspace) -> tuple[Verdict, str, str]:
 
 
 def _publisher(home: Workspace) -> tuple[Verdict, str, str]:
+    from mlflow_pipes.credentials import without_credentials
     from mlflow_pipes.tracking import embedded
-    from mlflow_pipes.tracking.client import without_credentials
 
     uri = home.configuration.tracking_uri
     waiting = len(home.ledger.pending(without_credentials(uri) if uri else embedded.NAME, 1000))

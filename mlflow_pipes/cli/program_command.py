@@ -35,12 +35,13 @@ class ProgramCommand(click.Command):
 
     def for_program(self, program: Program) -> ProgramCommand:
         """Return this command with the parameters of *program* as further options."""
-        taken = {name.removeprefix("--") for option in self.params for name in option.opts} | {"help"}
+        ours = [option for option in self.params if isinstance(option, click.Option)]  # FILE itself takes no name
+        taken = {name.removeprefix("--") for option in ours for name in option.opts} | {"help"}
         parameters = options_for(program.function, taken=taken)
         command = type(self)(
             name=self.name,
             callback=self.callback,
-            params=[*parameters, *(param for param in self.params if isinstance(param, click.Option))],
+            params=[*parameters, *ours],
             help=summary_of(inspect.getdoc(program.function)) or f"{self.name} {program.name}",
         )
         command.program = program

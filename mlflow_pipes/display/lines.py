@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Look, cells, clip, pad
-from mlflow_pipes.display.progress import SHOWN_MEMBERS, NameProgress, RunProgress, StepProgress, problem_of
+from mlflow_pipes.display.progress import SHOWN_MEMBERS, NameProgress, RunProgress, StepProgress, problem_of, why_ended
 from mlflow_pipes.display.words import duration, short_id, ticking
 from mlflow_pipes.model.run import Status
 
@@ -146,7 +146,7 @@ def _single(step: StepProgress, look: Look, now: float, label: str, tick: int) -
     elif status.ended:
         line.append((_WORDS[status], style))
         if step.reason and status is not Status.REUSED:
-            line.append((f": {problem_of(step)}", "dim"))
+            line.append((why_ended(step), "dim"))
     elif status is Status.QUEUED and step.attempt:
         line.append((f"waits for attempt {step.attempt + 1}: {problem_of(step)}", "yellow"))
     return line

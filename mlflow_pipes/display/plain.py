@@ -112,7 +112,7 @@ class PlainObserver:
         elif status is Status.FAILED:
             line.append((f": {problem_of(step)}", "red"))
         elif step.reason and status is not Status.REUSED:
-            line.append((f": {problem_of(step)}", ""))
+            line.append((why_ended(step), ""))
         return line
 
     def _long_lines(self, now: float) -> list[Line]:

@@ -280,3 +280,10 @@ def problem_of(step: StepProgress) -> str:
     """Return in one line why a step did not succeed; empty when nobody said."""
     said = step.failure.message if step.failure is not None else step.reason
     return said.strip().partition("\n")[0]
+
+
+def why_ended(step: StepProgress) -> str:
+    """Return what follows the word for a status: ``: why``, without the word where the reason begins with it."""
+    said = problem_of(step)
+    word = step.status.value
+    return said.removeprefix(word) if said.startswith((f"{word} ", f"{word};")) else f": {said}"

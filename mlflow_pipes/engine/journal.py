@@ -22,9 +22,9 @@ from mlflow_pipes.model.run import (
     StepChanged,
     StepDeclared,
     StepTracked,
-    short_text,
 )
 from mlflow_pipes.ports import Ledger
+from mlflow_pipes.wording import short_text
 
 COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import Failure, Usage
@@ -297,9 +297,3 @@ class Heartbeat:
 
     cancel_requested: bool = False
     lost_tokens: Sequence[int] = ()
-
-
-def short_text(value: Any, limit: int = 250) -> str:
-    """Return a parameter's value as a short text for history; never part of a key."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,12 +7,12 @@ a crash between making a run and remembering it makes no second one.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.tracking import client_models
@@ -43,15 +43,6 @@ class Known:
     mlflow_run_id: str
     experiment_id: str
     root_id: str
-
-
-def without_credentials(text: str) -> str:
-    """Return a URI, or a text with URIs in it, as it may be shown and stored.
-
-    >>> without_credentials("https://me:secret@mlflow.example.com/x")
-    'https://mlflow.example.com/x'
-    """
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
 
 
 class ClientDestination:

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.digests import digest_bytes
+from mlflow_pipes.wording import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,11 +54,6 @@ def distinct_keys(keys: Iterable[str]) -> dict[str, str]:
             names[key] = _shortened(cleaned, key) if cleaned in taken else cleaned
             taken.add(names[key])
     return names
-
-
-def clipped(text: str, characters: int) -> str:
-    """Return *text*, its end replaced by an ellipsis where it is longer than *characters*."""
-    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def clean_values(values: Mapping[str, str], characters: int) -> dict[str, str]:

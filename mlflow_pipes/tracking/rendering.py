@@ -14,10 +14,10 @@ from mlflow_pipes.tracking.names import (
     TAG_CHARACTERS,
     clean_key,
     clean_values,
-    clipped,
     distinct_keys,
 )
 from mlflow_pipes.tracking.sheet import MLFLOW_STATUS, NOTE, Files, Point, Sheet
+from mlflow_pipes.wording import clipped
 from mlflow_pipes.worker.capture.location import subfolder_of_run
 
 if TYPE_CHECKING:

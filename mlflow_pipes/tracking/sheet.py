@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from mlflow_pipes.model.artifact import Leaf
 from mlflow_pipes.model.run import Status
-from mlflow_pipes.tracking.names import TAG_CHARACTERS, clipped
+from mlflow_pipes.tracking.names import TAG_CHARACTERS
+from mlflow_pipes.wording import clipped
 
 NOTE = "mlflow.note.content"
 

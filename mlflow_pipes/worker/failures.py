@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_pipes.errors import WorldError
 from mlflow_pipes.model.attempt import Failure, FailureKind
+from mlflow_pipes.wording import clipped
 from mlflow_pipes.worker.secrets import Mask, mask_of_process
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _message(error: BaseException) -> str:
     name = next(_class_names(type(error)))
     line = " ".join(text.split())
     line = f"{name}: {line}" if line else name
-    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
+    return clipped(line, _LONGEST_MESSAGE)
 
 
 def _class_names(cls: type[BaseException]) -> Iterator[str]:

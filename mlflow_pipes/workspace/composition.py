@@ -12,8 +12,9 @@ from mlflow_pipes.engine import Engine, Inputs, random_id
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph
-from mlflow_pipes.model.run import Record, RunStarted, short_text
+from mlflow_pipes.model.run import Record, RunStarted
 from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver
+from mlflow_pipes.wording import short_text
 from mlflow_pipes.workspace.compute import make_targets, started
 from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
 from mlflow_pipes.workspace.logs import RunLogWriter

@@ -31,6 +31,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.wording import bytes_in
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -153,19 +154,6 @@ def find_project(start: Path) -> Path:
     return start
 
 
-def parse_size(text: str) -> int:
-    """Return the bytes that a text such as ``8 GiB``, ``500MB`` or ``1024`` names.
-
-    >>> parse_size("2 KiB"), parse_size("1.5MB")
-    (2048, 1500000)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)\s*", text, re.IGNORECASE)
-    if match is None:
-        raise ConfigurationError(f"not a size: {text!r}; write for example '8 GiB' or '500 MB'")
-    number, prefix, binary, _ = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
-
-
 _KEYS = ("workspace", "target", "targets", "tracking_uri", "experiment", "environ")
 _ENTRY_POINTS = "mlflow_pipes.compute_targets"
 _TARGET_TYPES = ("inline", "local")
@@ -248,14 +236,10 @@ def _positive(options: Table, key: str, where: str, place: str) -> float | None:
 
 
 def _size(options: Table, key: str, where: str, place: str) -> int:
-    size = options.get(key, 0)
-    if isinstance(size, str):
-        try:
-            return parse_size(size)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{where}: {place}.{key}: {error}") from None
+    given = options.get(key, 0)
+    size = bytes_in(given) if isinstance(given, str) else given
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise _wrong(where, f"{place}.{key}", "a size such as '8 GiB'", size)
+        raise _wrong(where, f"{place}.{key}", "a size such as '8 GiB'", given)
     return size
 
 

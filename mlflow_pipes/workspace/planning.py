@@ -146,15 +146,14 @@ class _Planner:
         asked.append((node, inputs, LookUp(key, "", claim=False, max_age_s=node.step.max_age_s)))
 
     def _depends(self, node: StepNode, unknown: list[str]) -> None:
-        names = ", ".join(unknown[:3]) + (" ..." if len(unknown) > 3 else "")
         last = self._last(node)
         if last is None:
-            self._add(node, "run", f"it has not ended well before; it waits for {names}")
+            self._add(node, "run", f"it has not ended well before; it waits for {_listed(unknown, 'and')}")
         elif last.code_digest != node.step.code.digest:
             changes = tuple(compare(last, Ingredients(node.step.code.digest, node.step.code.leaves, last.inputs)))
             self._add(node, "run", changes_text(changes), changes)
         else:
-            self._add(node, "maybe-run", f"only if the output of {names} comes out different")
+            self._add(node, "maybe-run", f"only if the output of {_listed(unknown, 'or')} comes out different")
 
     def _will_run(self, node: StepNode, inputs: Mapping[str, str]) -> None:
         last = self._last(node)
@@ -173,6 +172,16 @@ class _Planner:
     def _add(self, node: StepNode, action: Action, reason: str, changes: tuple[Change, ...] = ()) -> None:
         estimate = self._estimates.get(node.id)
         self._planned[node.id] = PlannedStep(node.id, node.step.name, action, reason, changes, estimate)
+
+
+def _listed(names: list[str], word: str) -> str:
+    """Return the first few names as people list them.
+
+    >>> _listed(["a", "b"], "or"), _listed(["a", "b", "c", "d", "e"], "or")
+    ('a or b', 'a, b, c or 2 others')
+    """
+    shown = names if len(names) <= 3 else [*names[:3], f"{len(names) - 3} other{'s' * (len(names) > 4)}"]
+    return f" {word} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _levels(graph: Graph) -> list[list[StepNode]]:
@@ -214,8 +223,8 @@ def explain(step: str, *, run: str = "latest", workspace: Workspace | str | Path
     record = home.runs.get(run)
     found = record.step(step)
     if found.reused:
-        origin = (found.reused_from_run or "a run that is no longer known")[:12]
-        return Explanation(found, f"it was reused: nothing changed since run {origin} computed it")
+        origin = f"run {found.reused_from_run[:8]}" if found.reused_from_run else "a run that is no longer known"
+        return Explanation(found, f"nothing changed since {origin} computed it")
     if not found.key:
         return Explanation(found, found.reason or f"it is {found.status}")
     last = home.runs.last_successes(record.pipeline, before=record.id, nodes=[found.node]).get(found.node)

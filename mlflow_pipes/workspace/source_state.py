@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.model.run import SourceState
 
 _TIMEOUT_S = 10.0
@@ -21,7 +21,7 @@ def source_state(folder: Path) -> SourceState:
     if not state.commit:
         return state
     remote = _git(folder, "config", "--get", "remote.origin.url") or ""
-    return SourceState(state.commit, state.branch, without_credentials(remote.strip()), state.dirty)
+    return SourceState(state.commit, state.branch, without_credentials(remote.strip().partition("?")[0]), state.dirty)
 
 
 def parse_status(text: str) -> SourceState:
@@ -44,19 +44,6 @@ def parse_status(text: str) -> SourceState:
         branch="" if branch == "(detached)" else branch,
         dirty=dirty,
     )
-
-
-def without_credentials(remote: str) -> str:
-    """Return a remote's URL without user name and password: no secret may stand in history.
-
-    >>> without_credentials("https://me:secret@example.com/x.git")
-    'https://example.com/x.git'
-    """
-    if "://" not in remote:
-        return remote
-    parts = urlsplit(remote)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

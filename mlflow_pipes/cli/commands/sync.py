@@ -40,6 +40,6 @@ def command(*, workspace: str | None, timeout_s: float, as_json: bool) -> None:
 
 def shown_uri(uri: str) -> str:
     """Return a tracking URI without the password that may be in it."""
-    from mlflow_pipes.tracking.client import without_credentials
+    from mlflow_pipes.credentials import without_credentials
 
     return without_credentials(uri)

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from mlflow_pipes.content.codec import INLINE_LIMIT_BYTES, Declined, Encoded, Stored, Storing
 from mlflow_pipes.content.naming import find, type_name
+from mlflow_pipes.wording import clipped
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.artifact import Leaf
@@ -61,7 +62,7 @@ class PlainCodec:
             text = repr(value)
             if len(text) <= 60:
                 return text
-            return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else text[:59] + "…"
+            return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else clipped(text, 60)
         kind, _, count = leaf.form.partition(" of ")
         return f"{kind} of {int(count):,}" if count else f"plain data, {leaf.digest.size_bytes:,} bytes"
 

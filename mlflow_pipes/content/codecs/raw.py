@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.content.codec import Encoded, Stored, Storing
+from mlflow_pipes.wording import clipped
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.artifact import Leaf
@@ -32,7 +33,7 @@ class TextCodec:
         if leaf.inline is None:
             return f"text, {leaf.digest.size_bytes:,} bytes"
         text = leaf.inline.decode("utf-8", "surrogatepass")
-        return repr(text) if len(text) <= 60 else repr(text[:59] + "…")
+        return repr(clipped(text, 60))
 
 
 class BytesCodec:

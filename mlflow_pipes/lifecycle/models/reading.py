@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.lifecycle.models.version import ModelVersion, version_of
 
@@ -19,19 +20,6 @@ _REST_TIMEOUT_S = 30.0
 
 class CannotReadError(Exception):
     """This registry is not of a kind that we read ourselves."""
-
-
-def without_password(uri: str) -> str:
-    """Return a URI that may be shown and stored.
-
-    >>> without_password("postgresql://me:secret@host/mlflow")
-    'postgresql://me@host/mlflow'
-    """
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -79,9 +67,7 @@ def _read_rest(uri: str, name: str, alias: str) -> ModelVersion | None:
     import urllib.error
     import urllib.request
 
-    parts = urlsplit(uri)
-    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    address = f"{server.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
+    address = f"{without_credentials(uri).rstrip('/')}/api/2.0/mlflow/registered-models/alias"
     query = urlencode({"name": name, "alias": alias})
     request = urllib.request.Request(f"{address}?{query}", headers=_authorization(uri))  # noqa: S310 - http(s) only
     try:
@@ -95,13 +81,13 @@ def _read_rest(uri: str, name: str, alias: str) -> ModelVersion | None:
         # An unknown alias of a known model is an INVALID_PARAMETER_VALUE.
         if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
-        raise TrackingError(f"model registry {without_password(uri)}: {error.code} {error.reason} {code}") from error
+        raise TrackingError(f"model registry {without_credentials(uri)}: {error.code} {error.reason} {code}") from error
     except (OSError, KeyError, ValueError) as error:
-        raise TrackingError(f"model registry {without_password(uri)} does not answer: {error}") from error
+        raise TrackingError(f"model registry {without_credentials(uri)} does not answer: {error}") from error
     tags = {tag["key"]: tag.get("value", "") for tag in told.get("tags", ())}
     return version_of(
         name, told["version"], told.get("source", ""), tags,
-        registry=without_password(uri), alias=alias, run_id=told.get("run_id", ""),
+        registry=without_credentials(uri), alias=alias, run_id=told.get("run_id", ""),
     )  # fmt: skip
 
 

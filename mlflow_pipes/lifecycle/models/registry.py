@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.errors import NotFoundError, TrackingError
 from mlflow_pipes.lifecycle.models.folder import model_digest
-from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, sqlite_file, without_password
+from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, sqlite_file
 from mlflow_pipes.lifecycle.models.version import DIGEST_TAG, ModelVersion, tags_of, version_of
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.tracking import embedded_schema
@@ -160,7 +161,7 @@ class ModelRegistry:
         try:
             yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         except MlflowException as error:
-            raise TrackingError(f"model registry {without_password(self.uri)}: {error.message}") from error
+            raise TrackingError(f"model registry {without_credentials(self.uri)}: {error.message}") from error
 
     def _ensure_model(self, client: MlflowClient, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -216,7 +217,7 @@ class ModelRegistry:
     def _record(self, found: Any) -> ModelVersion:
         return version_of(
             found.name, found.version, found.source, found.tags,
-            registry=without_password(self.uri), run_id=found.run_id or "",
+            registry=without_credentials(self.uri), run_id=found.run_id or "",
         )  # fmt: skip
 
 

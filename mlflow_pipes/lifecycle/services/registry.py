@@ -138,7 +138,7 @@ class ServiceRegistry:
         """
         service = self._seen(self.folder / checked_name(name))
         if service is None:
-            raise NotFoundError(f"no service {name!r}{suggest(name, self._names())}")
+            raise NotFoundError(f"no service {name!r}{suggest(name, self._names())} (`pipes services` lists them)")
         return service
 
     def list(self) -> builtins.list[Service]:

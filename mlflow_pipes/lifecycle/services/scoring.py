@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import suggest
+from mlflow_pipes.wording import clipped
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 Columns: TypeAlias = dict[str, list[Any]]
@@ -183,11 +184,10 @@ def _converted(values: Sequence[Any], column: Column) -> list[Any]:
         try:
             converted.append(convert(value))
         except (ValueError, TypeError, OverflowError):
-            got = json.dumps(value)
             raise RefusedError(
                 422,
                 f"column {column.name!r} takes {_EXPLAINED[column.type]} ({column.type}), but row {number} holds "
-                f"{got if len(got) <= 40 else got[:39] + '…'} ({_json_type(value)})",
+                f"{clipped(json.dumps(value), 40)} ({_json_type(value)})",
             ) from None
     return converted
 

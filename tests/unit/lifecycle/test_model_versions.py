@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlflow_pipes.errors import ArgumentError, NotFoundError, TrackingError
 from mlflow_pipes.lifecycle import ModelRegistry, ModelVersion, is_better, model_digest
-from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, without_password
+from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias
 from mlflow_pipes.lifecycle.models.version import tags_of, version_of
 
 MLMODEL = (
@@ -95,11 +95,6 @@ def test_a_database_of_another_schema_is_left_to_mlflow(tmp_path):
             read_alias(uri, "delays", "champion")
 
 
-def test_a_password_is_not_shown():
-    assert without_password("https://me:secret@host:5000/x") == "https://me@host:5000/x"
-    assert without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
-
-
 @contextmanager
 def registry_server(status, content):
     asked = []
@@ -139,7 +134,7 @@ def test_a_server_is_asked_with_its_credentials_which_do_not_stay_in_the_record(
         version = read_alias(f"http://me:secret@127.0.0.1:{port}", "my model", "champion")
     assert asked == [("/api/2.0/mlflow/registered-models/alias?name=my+model&alias=champion", "Basic bWU6c2VjcmV0")]
     assert (version.version, version.metrics, version.alias) == ("2", {"mae": 1.5}, "champion")
-    assert version.registry == f"http://me@127.0.0.1:{port}"
+    assert version.registry == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])

@@ -8,7 +8,6 @@ from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.stores.memory import MemoryDatastore
-from mlflow_pipes.tracking.client import without_credentials
 from mlflow_pipes.tracking.publisher import Pace, Publisher, keep_publishing
 
 
@@ -105,8 +104,3 @@ def test_it_stays_while_a_run_is_live_and_ends_when_idle() -> None:
     time = Time()
     assert _publish(MemoryOutbox(0), Server(), time, Pace(every_s=1, idle_s=10), live=30)
     assert 39 <= time.now <= 41
-
-
-def test_a_password_in_a_uri_is_never_shown() -> None:
-    assert without_credentials("http://ann:s3cret@host:5000/p") == "http://host:5000/p"
-    assert without_credentials("sqlite:////data/m@x.db") == "sqlite:////data/m@x.db"

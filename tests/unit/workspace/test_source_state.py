@@ -1,7 +1,7 @@
 import subprocess
 
 from mlflow_pipes.model.run import SourceState
-from mlflow_pipes.workspace.source_state import source_state, without_credentials
+from mlflow_pipes.workspace.source_state import source_state
 
 
 def git(folder, *arguments):
@@ -34,8 +34,3 @@ def test_outside_a_repository_and_before_the_first_commit_there_is_no_commit(tmp
 def test_without_git_the_state_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert source_state(tmp_path) == SourceState()
-
-
-def test_remotes_by_ssh_are_left_as_they_are():
-    assert without_credentials("git@example.com:a/b.git") == "git@example.com:a/b.git"
-    assert without_credentials("ssh://git@example.com:22/b.git") == "ssh://example.com:22/b.git"
