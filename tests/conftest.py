@@ -24,3 +24,4 @@ def _no_foreign_settings(monkeypatch):
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIPES_DISPLAY", "off")
+    monkeypatch.setenv("PIPES_PUBLISH", "off")
