@@ -20,9 +20,10 @@ class Inbox:
 
     def __init__(self) -> None:
         self._events: deque[TargetEvent] = deque()
-        self._reader, self._writer = os.pipe()
+        self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        os.set_blocking(writer, False)
+        self._writer: int | None = writer
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
         self._watched: frozenset[int] = frozenset()
@@ -36,8 +37,11 @@ class Inbox:
 
     def wake(self) -> None:
         """End a wait that is going on, or the next one."""
+        writer = self._writer
+        if writer is None:
+            return  # the run is over; the descriptor's number may stand for something else by now
         with contextlib.suppress(BlockingIOError):  # full of wake-ups already
-            os.write(self._writer, b"\0")
+            os.write(writer, b"\0")
 
     def take_all(self) -> Iterator[TargetEvent]:
         """Yield the events that are there, oldest first, also those that arrive meanwhile."""
@@ -65,7 +69,10 @@ class Inbox:
         self._watched = filenos
 
     def close(self) -> None:
-        """Free the descriptors; the inbox cannot be used any more."""
+        """Free the descriptors. Events and wake-ups that come later are ignored; idempotent."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
         self._selector.close()
         os.close(self._reader)
-        os.close(self._writer)
+        os.close(writer)

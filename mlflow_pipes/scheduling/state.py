@@ -201,6 +201,8 @@ class RunState:
         return commands + self._fill(self._target_of[node])
 
     def _on_unresolvable(self, event: Unresolvable) -> list[Command]:
+        if self.status[event.node] is not Status.LOOKING_UP:
+            return []  # the run was stopped meanwhile
         if event.lost_producers and self._may_recover(event.node, event.failure):
             return self._recover(event.node, event.lost_producers)
         return self._give_up(event.node, event.failure)

@@ -17,6 +17,7 @@ from mlflow_pipes.scheduling.messages import (
     Succeeded,
     TimePassed,
     ToDo,
+    Unresolvable,
 )
 from mlflow_pipes.scheduling.state import RunState
 from mlflow_pipes.testing.simulator import trivial_graph
@@ -204,3 +205,14 @@ def test_an_answer_that_comes_after_cancel_gives_the_claimed_key_back():
     state.begin(0.0)
     state.handle(CancelRequested(), 0.0)
     assert state.handle(ToDo("a"), 0.0)[0] == Release("a")
+
+
+def test_lost_inputs_of_a_step_that_was_stopped_meanwhile_are_not_made_again():
+    state = machine({"parent": [], "child": ["parent"]})
+    state.begin(0.0)
+    state.handle(Known("parent"), 0.0)
+    stopped = state.handle(CancelRequested("enough"), 0.0)
+    assert stopped[-1] == Finish(Status.CANCELLED, "enough")
+    lost = Failure(FailureKind.INPUT, "lost")
+    assert state.handle(Unresolvable("child", lost, ("parent",)), 0.0) == []
+    assert state.finished
