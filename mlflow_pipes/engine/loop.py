@@ -11,13 +11,10 @@ from typing import assert_never
 
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
-from mlflow_pipes.engine.journal import Journal, NodeFacts, RunLog, idempotency_key
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.errors import ConfigurationError, InternalError, PipesError, TargetError, WorldError, suggest
-from mlflow_pipes.fingerprint import reaches_mlflow
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import (
-    Assignment,
     AttemptFailed,
     AttemptId,
     AttemptStarted,
@@ -42,11 +39,14 @@ from mlflow_pipes.model.run import (
     RunStarted,
     Status,
 )
-from mlflow_pipes.ports import Clock, ComputeTarget, Datastore, Ledger, Polled, RunObserver
+from mlflow_pipes.ports import Clock, ComputeTarget, Ledger, Polled, RunObserver
 from mlflow_pipes.scheduling import messages
 from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
 from mlflow_pipes.scheduling.state import RunState
+
+from mlflow_pipes.engine.assignments import Assignments
+from mlflow_pipes.engine.recorder import NodeFacts, Recorder, RunLog
 
 HEARTBEAT_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ class Engine:
         graph: what to run.
         started: the run's first record.
         ledger: where history and step cache are.
-        datastore: where outputs are.
         inputs: constants of the graph, already prepared.
         targets: started compute targets by name; the caller closes them.
         default_target: for steps that name none.
@@ -80,7 +79,6 @@ class Engine:
         *,
         started: RunStarted,
         ledger: Ledger,
-        datastore: Datastore,
         inputs: Inputs,
         targets: Mapping[str, ComputeTarget],
         default_target: str,
@@ -94,19 +92,17 @@ class Engine:
         self._graph = graph
         self._started = started
         self._ledger = ledger
-        self._datastore = datastore
         self._inputs = inputs
         self._targets = targets
         self._observers = Observers(observers)
         self._clock = clock
-        self._environ = dict(environ or {})
         self._target_of = {node.id: _target_name(node, targets, default_target) for node in graph.nodes.values()}
         self._polled = [target for target in targets.values() if isinstance(target, Polled)]
         self.step_run_ids = {name: new_id() for name in [*graph.groups, *graph.nodes]}
-        self._journal = Journal(started.run_id, graph, self.step_run_ids, ledger, log, self._observers)
+        self._recorder = Recorder(started.run_id, graph, self.step_run_ids, ledger, log, self._observers)
+        self._assignments = Assignments(started.run_id, graph.name, self.step_run_ids, environ or {})
         self._facts: dict[str, NodeFacts] = {}
         self._lookups: list[tuple[str, LookUp]] = []
-        self._tracks_mlflow: dict[str, bool] = {}
         self._inbox = Inbox()
         self._cancel_reason: str | None = None
         self._next_heartbeat = 0.0
@@ -137,16 +133,16 @@ class Engine:
     def run(self) -> Status:
         """Run the graph to its end and return how it ended."""
         now = self._clock.now()
-        self._journal.add(self._started, now)
-        self._journal.declare(now)
+        self._recorder.add(self._started, now)
+        self._recorder.declare(now)
         self._next_heartbeat = now + HEARTBEAT_EVERY_S
         try:
-            self._journal.exchange([], now)  # the run is there for others to see before anything runs
+            self._recorder.exchange([], now)  # the run is there for others to see before anything runs
             self._perform(self._state.begin(now), now)
             self._exchange_all(now)
             while not self._state.finished:
                 self._turn()
-            self._journal.exchange([], self._clock.now())
+            self._recorder.exchange([], self._clock.now())
         except BaseException as error:
             self._break_off(error)
             raise
@@ -161,10 +157,10 @@ class Engine:
         message = "interrupted at once" if status is Status.CANCELLED else f"the orchestrator failed: {error!r}"
         for node, reached in self._state.status.items():
             if not reached.ended:
-                self._journal.changed(node, Status.CANCELLED, message, now, facts=self._facts.get(node))
-        self._journal.add(RunEnded(self._started.run_id, status, now, None, message), now)
+                self._recorder.changed(node, Status.CANCELLED, message, now, facts=self._facts.get(node))
+        self._recorder.add(RunEnded(self._started.run_id, status, now, None, message), now)
         with contextlib.suppress(WorldError):
-            self._journal.exchange([], now)
+            self._recorder.exchange([], now)
 
     # --- one turn -----------------------------------------------------------------------------------------------
 
@@ -183,15 +179,15 @@ class Engine:
         if wake is not None and wake <= now:
             self._handle(messages.TimePassed(), now)
         self._exchange_all(now)
-        due = self._journal.due()
+        due = self._recorder.due()
         if due is not None and due <= now:
-            self._journal.exchange([], now)
+            self._recorder.exchange([], now)
         if now >= self._next_heartbeat:
             self._heartbeat(now)
 
     def _sleep_s(self, now: float) -> float:
         times = [self._next_heartbeat]
-        times += [due for due in (self._journal.due(), self._state.next_wake()) if due is not None]
+        times += [due for due in (self._recorder.due(), self._state.next_wake()) if due is not None]
         sleep = min(times) - now
         monotonic = self._clock.monotonic()
         for target in self._polled:
@@ -214,7 +210,7 @@ class Engine:
             case AttemptFailed():
                 self._on_failed(event, now)
             case LogLine():
-                self._journal.line(event, now)
+                self._recorder.line(event, now)
             case AttemptStarted():
                 self._observers.seen(event)
                 self._handle(messages.Started(event.attempt.node, event.attempt.number), now)
@@ -231,8 +227,8 @@ class Engine:
         facts.last = event
         facts.reused_from = None
         self._inputs.outputs[node.id] = event.output
-        self._journal.output_cached(node, event, facts, now)
-        self._journal.attempt_ended(event, self._target_of[node.id], now)
+        self._recorder.output_cached(node, event, facts, now)
+        self._recorder.attempt_ended(event, self._target_of[node.id], now)
         facts.token = 0
         self._handle(messages.Succeeded(node.id, event.attempt.number), now)
 
@@ -240,7 +236,7 @@ class Engine:
         node = self._graph.nodes[event.attempt.node]
         facts = self._facts[node.id]
         facts.last = event
-        self._journal.attempt_ended(event, self._target_of[node.id], now)
+        self._recorder.attempt_ended(event, self._target_of[node.id], now)
         producers: tuple[str, ...] = ()
         if event.failure.kind is FailureKind.INPUT:
             producers = self._lost_inputs(node, event.failure.blobs)
@@ -283,7 +279,7 @@ class Engine:
         node = self._graph.nodes[command.node]
         known = self._facts.get(node.id)
         if command.forget and known is not None:
-            self._journal.add(EntryForgotten(known.key), now)
+            self._recorder.add(EntryForgotten(known.key), now)
         try:
             arguments = self._inputs.arguments(node)
         except PipesError as error:
@@ -310,7 +306,7 @@ class Engine:
 
     def _submit(self, command: messages.Submit) -> None:
         node = self._graph.nodes[command.node]
-        assignment = self._assignment(node, command.number)
+        assignment = self._assignments.of(node, self._facts[node.id], command.number)
         try:
             self._targets[command.target].submit(assignment)
         except TargetError as error:
@@ -318,32 +314,10 @@ class Engine:
             failure = Failure(FailureKind.WORLD, str(error), (type(error).__name__,))
             self._inbox.put(AttemptFailed(assignment.attempt, failure, moment, moment))
 
-    def _assignment(self, node: StepNode, number: int) -> Assignment:
-        facts = self._facts[node.id]
-        code = node.step.code
-        tracks = self._tracks_mlflow.get(code.digest)
-        if tracks is None:
-            tracks = self._tracks_mlflow[code.digest] = reaches_mlflow(code)
-        return Assignment(
-            attempt=AttemptId(self._started.run_id, node.id, number),
-            pipeline=self._graph.name,
-            function=node.step.function,
-            arguments=facts.arguments,
-            cpus=node.options.cpus,
-            memory_bytes=node.options.memory_bytes,
-            timeout_s=node.options.timeout_s,
-            environ=self._environ,
-            step_run_id=self.step_run_ids[node.id],
-            idempotency_key=idempotency_key(self._started.run_id, node.id, facts.key),
-            random_seed=int(facts.key[:8], 16),
-            tracks_mlflow=tracks,
-            tags=node.options.tags,
-        )
-
     def _record_change(self, command: messages.Changed, now: float) -> None:
         node = command.node
         is_step = node in self._graph.nodes
-        self._journal.changed(
+        self._recorder.changed(
             node,
             command.status,
             command.reason,
@@ -357,7 +331,7 @@ class Engine:
     def _release(self, node: str, now: float) -> None:
         facts = self._facts[node]
         if facts.token:
-            self._journal.add(KeyReleased(facts.key, facts.token), now)
+            self._recorder.add(KeyReleased(facts.key, facts.token), now)
             facts.token = 0
 
     def _finish(self, command: messages.Finish, now: float) -> None:
@@ -369,7 +343,7 @@ class Engine:
                 output = self._inputs.artifact(self._graph.output)
             except PipesError as error:
                 self._status, message = Status.FAILED, f"the pipeline's output cannot be formed: {error}"
-        self._journal.add(RunEnded(self._started.run_id, self._status, now, output, message), now)
+        self._recorder.add(RunEnded(self._started.run_id, self._status, now, output, message), now)
 
     # --- the ledger ---------------------------------------------------------------------------------------------
 
@@ -377,7 +351,7 @@ class Engine:
         """Ask the cache until no answer leads to a further question."""
         while self._lookups:
             asked, self._lookups = self._lookups, []
-            answers = self._journal.exchange([lookup for _, lookup in asked], now)
+            answers = self._recorder.exchange([lookup for _, lookup in asked], now)
             for (node, _), answer in zip(asked, answers, strict=True):
                 self._on_answer(node, answer, now)
 

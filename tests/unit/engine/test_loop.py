@@ -4,9 +4,6 @@ import itertools
 import time
 
 import pytest
-
-from mlflow_pipes import content
-from mlflow_pipes.engine import Engine, Inputs
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, TargetError
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import (
@@ -24,6 +21,9 @@ from mlflow_pipes.model.run import OutputCached, RunEnded, RunStarted, Status, S
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+
+from mlflow_pipes import content
+from mlflow_pipes.engine import Engine, Inputs
 
 LARGE = "x" * 5000  # more than rides inline
 
@@ -119,7 +119,6 @@ class World:
             graph,
             started=started,
             ledger=self.ledger,
-            datastore=self.datastore,
             inputs=inputs,
             targets={"local": target},
             default_target="local",

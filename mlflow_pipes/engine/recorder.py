@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mlflow_pipes.digests import digest_record
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
@@ -54,7 +53,7 @@ class RunLog(Protocol):
         ...
 
 
-class Journal:
+class Recorder:
     """Builds the records of one run and holds them until they are committed together.
 
     Args:
@@ -227,8 +226,3 @@ class Journal:
             ),
             now,
         )
-
-
-def idempotency_key(run_id: str, node: str, key: str) -> str:
-    """Return a key that is the same for all attempts of a step in one run, and no other's."""
-    return digest_record("pipes.idempotency/1", (run_id, node, key))[:32]

@@ -1,0 +1,60 @@
+"""What is sent to a compute target for an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlflow_pipes.digests import digest_record
+from mlflow_pipes.fingerprint import reaches_mlflow
+from mlflow_pipes.model.attempt import Assignment, AttemptId
+from mlflow_pipes.model.graph import StepNode
+from mlflow_pipes.model.step import CodeFingerprint
+
+from mlflow_pipes.engine.recorder import NodeFacts
+
+
+class Assignments:
+    """Makes the assignments of one run.
+
+    Args:
+        run_id: of the run.
+        pipeline: its name.
+        step_run_ids: id of each node's run.
+        environ: environment variables for every attempt.
+    """
+
+    def __init__(self, run_id: str, pipeline: str, step_run_ids: Mapping[str, str], environ: Mapping[str, str]) -> None:
+        self._run_id = run_id
+        self._pipeline = pipeline
+        self._step_run_ids = step_run_ids
+        self._environ = dict(environ)
+        self._tracking: dict[str, bool] = {}
+
+    def of(self, node: StepNode, facts: NodeFacts, number: int) -> Assignment:
+        """Return the assignment for attempt *number* of a node whose arguments are known."""
+        return Assignment(
+            attempt=AttemptId(self._run_id, node.id, number),
+            pipeline=self._pipeline,
+            function=node.step.function,
+            arguments=facts.arguments,
+            cpus=node.options.cpus,
+            memory_bytes=node.options.memory_bytes,
+            timeout_s=node.options.timeout_s,
+            environ=self._environ,
+            step_run_id=self._step_run_ids[node.id],
+            idempotency_key=idempotency_key(self._run_id, node.id, facts.key),
+            random_seed=int(facts.key[:8], 16),
+            tracks_mlflow=self._tracks_mlflow(node.step.code),
+            tags=node.options.tags,
+        )
+
+    def _tracks_mlflow(self, code: CodeFingerprint) -> bool:
+        tracks = self._tracking.get(code.digest)
+        if tracks is None:
+            tracks = self._tracking[code.digest] = reaches_mlflow(code)
+        return tracks
+
+
+def idempotency_key(run_id: str, node: str, key: str) -> str:
+    """Return a key that is the same for all attempts of a step in one run, and no other's."""
+    return digest_record("pipes.idempotency/1", (run_id, node, key))[:32]
