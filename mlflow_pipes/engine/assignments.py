@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlflow_pipes.digests import digest_record
+from mlflow_pipes.engine.recorder import NodeFacts
 from mlflow_pipes.fingerprint import reaches_mlflow
 from mlflow_pipes.model.attempt import Assignment, AttemptId
 from mlflow_pipes.model.graph import StepNode
 from mlflow_pipes.model.step import CodeFingerprint
-
-from mlflow_pipes.engine.recorder import NodeFacts
 
 
 class Assignments:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from mlflow_pipes.engine import Engine, Inputs, random_id
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph
@@ -22,8 +23,6 @@ from mlflow_pipes.workspace.pulse import pulse
 from mlflow_pipes.workspace.records import Run
 from mlflow_pipes.workspace.source_state import source_state
 from mlflow_pipes.workspace.workspace import Workspace
-
-from mlflow_pipes.engine import Engine, Inputs, random_id
 
 
 def run_graph(
