@@ -139,7 +139,7 @@ class OutputRef:
         if not attribute and item in shape.parts:
             return f"{who}; write .{item}"
         near = suggest(str(item), shape.names)
-        known = f"; it has {', '.join(shape.names)}" if shape.names else ""
+        known = f" (it has {', '.join(shape.names)})" if shape.names else ""
         return who + near + known
 
 

@@ -26,7 +26,10 @@ def tell(error: Exception, stream: TextIO, *, debug: bool = False) -> int:
     """Write what a person needs to know about *error* and return the exit code."""
     look = Look.of(stream, os.environ)
     if isinstance(error, click.ClickException):
-        error.show(stream)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None:
+            stream.write(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n")
+        stream.write(look.paint("error: ", "bold red") + look.readable_lines(error.format_message()))
         return error.exit_code
     if debug:
         stream.write("".join(traceback.format_exception(error)))

@@ -102,11 +102,13 @@ def import_file(file: Path) -> ModuleType:
         raise ConfigurationError(
             f"{file} cannot be imported, because {name!r} is no module name: use letters, digits and _ in file names"
         )
+    from mlflow_pipes.worker.context import importing
+
     importlib.invalidate_caches()
     _check_name_is_free(name, file)  # before the file's folder is on the path: there it hides whatever has its name
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    with _told_as_users(f"{file} failed while it was imported"):
+    with _told_as_users(f"{file} failed while it was imported"), importing(name):
         return importlib.import_module(name)
 
 

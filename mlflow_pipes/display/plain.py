@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mlflow_pipes.display.lines import counts_words
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Look
-from mlflow_pipes.display.progress import RunProgress, StepProgress, problem_of
+from mlflow_pipes.display.progress import RunProgress, StepProgress, problem_of, why_ended
 from mlflow_pipes.display.spoken import Spoken
 from mlflow_pipes.display.summary import summary_lines
 from mlflow_pipes.display.ticker import Ticker

@@ -266,6 +266,8 @@ def file_of_function(function: FunctionType) -> str | None:
     """Return the absolute file a function was compiled from, None when there is no such file (notebook, ``-c``)."""
     name = function.__code__.co_filename
     module_file = function.__globals__.get("__file__")
+    if name.startswith("<"):  # also where ``__file__`` is: ``python - < script.py`` has both as ``<stdin>``
+        return None
     if isinstance(module_file, str) and module_file.rpartition(os.sep)[2] == name.rpartition(os.sep)[2]:
         return absolute(module_file)  # co_filename may be relative to a folder left long ago
     return absolute(name) if name.endswith((".py", ".pyw")) and Path(name).is_file() else None

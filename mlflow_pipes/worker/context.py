@@ -229,7 +229,7 @@ def active(context: RunContext) -> Iterator[None]:
 
 @contextmanager
 def importing(module: str) -> Iterator[None]:
-    """Remember that *module* is being imported to find a step's function in it."""
+    """Remember that *module* is being imported to find what it declares."""
     _importing.append(module)
     try:
         yield
@@ -238,7 +238,7 @@ def importing(module: str) -> Iterator[None]:
 
 
 def importing_user_module() -> str | None:
-    """Return the module that a worker is importing right now, None otherwise.
+    """Return the module that a worker or the command line is importing right now, None otherwise.
 
     ``run(...)`` refuses to start while there is one: the module calls it without
     ``if __name__ == "__main__":`` around it.

@@ -53,9 +53,12 @@ def run(
 
     if importing_user_module():
         raise DeclarationError(
-            "run(...) is called while a worker imports your file: put the call under `if __name__ == '__main__':`"
+            "run(...) is called while your file is imported: put the call under `if __name__ == '__main__':`"
         )
-    graph = graph_of(call)
+    try:
+        graph = graph_of(call)
+    except DeclarationError as error:  # it names the culprit in the user's code; our dozen frames would hide that
+        raise error.with_traceback(None) from error.__cause__
     if fail_fast is not None:
         graph = replace(graph, fail_fast=fail_fast)
     home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)

@@ -14,6 +14,7 @@ from mlflow_pipes.cli.output import iso, stdout_look
 from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.look import Look, clip
 from mlflow_pipes.display.spoken import LABEL_CELLS
+from mlflow_pipes.display.words import short_id
 from mlflow_pipes.model.run import Status
 
 if TYPE_CHECKING:
@@ -44,12 +45,16 @@ def command(*, run: str, step: str | None, follow: bool, workspace: str | None, 
         else:
             lines = read_log(home.folder, found.id, wanted)
         look = stdout_look(cut=False)
+        nothing = True
         for line in lines:
+            nothing = False
             sys.stdout.write(_json(line) if as_json else _text(line, look, named=step is None))
             if follow:
                 sys.stdout.flush()
         if not as_json:
-            _write_tracebacks(home.runs.get(found.id), step, look)
+            found = home.runs.get(found.id)
+            if not _write_tracebacks(found, step, look) and nothing:
+                click.echo(_silence(found, step), err=True)
 
 
 def _text(line: LogLine, look: Look, *, named: bool) -> str:
@@ -70,13 +75,26 @@ def _json(line: LogLine) -> str:
     return json.dumps(record) + "\n"
 
 
-def _write_tracebacks(run: Run, step: str | None, look: Look) -> None:
+def _silence(run: Run, step: str | None) -> str:
+    """Return what is said of a run without a log; a reused step wrote in the run that computed it."""
+    who = f"step {step} of run {short_id(run.id)}" if step else f"run {short_id(run.id)}"
+    ran = [one for one in run.steps if step in {None, one.node, one.node.partition("[")[0]}]
+    origins = sorted({short_id(one.reused_from_run) for one in ran if one.reused and one.reused_from_run})
+    elsewhere = f"; reused steps ran in {', '.join(origins)}" if origins else ""
+    return f"{who} wrote nothing{elsewhere}"
+
+
+def _write_tracebacks(run: Run, step: str | None, look: Look) -> bool:
+    """Write the failures of a run's steps; tells whether there was any."""
+    wrote = False
     for one in run.steps:
         if one.status is Status.FAILED and step in {None, one.node, one.node.partition("[")[0]}:
             failure = one.failure
+            wrote = True
             text = (failure.traceback or failure.message) if failure else one.reason
             sys.stdout.write(look.paint(f"{look.symbol(Status.FAILED)} {one.node} failed", "bold red") + "\n")
             sys.stdout.write(look.readable_lines(text))
+    return wrote
 
 
 def _ended(home: Workspace, run: Run) -> Callable[[], bool]:

@@ -135,3 +135,10 @@ assert not heavy, heavy
 assert not [name for name in sys.modules if name.startswith("mlflow_pipes.cli.commands.")]
 """
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_wrong_options_are_told_like_every_other_error(capsys):
+    assert run(["runs", "--limt", "3"]) == 2
+    told = capsys.readouterr().err
+    assert "Usage: pipes runs" in told
+    assert "\nerror: No such option" in told

@@ -67,3 +67,10 @@ def test_a_check_that_breaks_is_a_failure_not_a_crash():
     assert _guarded("disk", broken) == Check(
         "disk", "fail", "cannot be checked: OSError: gone", "PIPES_DEBUG=1 shows more"
     )
+
+
+def test_the_way_to_a_function_that_the_step_calls_itself_is_told_too():
+    helper = Change("function", "flights.shift", ("flights.train",), "a", "b")
+    own = Change("function", "flights.train", ("flights.train",), "a", "b")
+    assert "reached by flights.train → flights.shift" in plain_text(change_lines([helper]))
+    assert "reached by" not in plain_text(change_lines([own]))

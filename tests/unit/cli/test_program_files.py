@@ -150,3 +150,17 @@ def test_what_a_pipeline_function_raises_is_told_as_the_users(write, capsys):
     assert "ZeroDivisionError" in text.splitlines()[0]
     assert f'File "{file}", line 11, in flights' in text
     assert "authoring" not in text
+
+
+def test_a_run_at_module_level_is_refused_before_anything_runs(write):
+    file = write("from mlflow_pipes import run\n" + STEPS + "print(run(double(1)))\n")
+    with pytest.raises(DeclarationError, match="if __name__ == '__main__'"):
+        load(str(file))
+
+
+def test_a_parameter_may_be_called_file(write):
+    from mlflow_pipes.cli.commands.run import command
+
+    file = write(STEPS + "@pipeline\ndef count(file: str = 'a', workspace: str = 'b'):\n    return double(len(file))\n")
+    options = {name for param in command.for_program(load(str(file))).params for name in param.opts}
+    assert {"--file", "--param-workspace"} <= options

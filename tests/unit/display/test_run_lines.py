@@ -120,3 +120,10 @@ def test_by_default_at_most_twenty_steps_are_listed(told):
     assert len(step_lines(progress, LOOK, tell.now)) == MOST_LINES
     tell.declare("one_more")
     assert len(step_lines(progress, LOOK, tell.now)) == MOST_LINES
+
+
+def test_a_status_is_not_said_twice(told):
+    progress, tell = told
+    tell.start().declare("a", "b").change("a", Status.CANCELLED, reason="cancelled by Ctrl-C")
+    tell.change("b", Status.CANCELLED, reason="the run was stopped")
+    assert shown(progress, tell).splitlines() == ["  ■ a  cancelled by Ctrl-C", "  ■ b  cancelled: the run was stopped"]

@@ -86,3 +86,16 @@ def test_a_function_typed_on_the_command_line_travels_by_value_and_agrees(projec
         sys.modules.pop("helpers", None)
     assert one[2] == projects.digest(FILES)
     assert reference  # the same function, in this process and in that one
+
+
+def test_a_script_read_from_standard_input_has_a_fingerprint():
+    script = (
+        "from mlflow_pipes.fingerprint.code import fingerprint\n"
+        "def f(x):\n    return x + 1\n"
+        "print(fingerprint(f).digest)"
+    )
+    told = [
+        subprocess.run([sys.executable, *how], input=script, capture_output=True, text=True, check=True).stdout
+        for how in (["-"], ["-"])
+    ]
+    assert told[0] == told[1] != ""
