@@ -9,7 +9,7 @@ from mlflow_pipes.content.describing import describe
 from mlflow_pipes.content.loading import load
 from mlflow_pipes.content.memo import FileMemo, FileState, MemoryFileMemo
 from mlflow_pipes.content.model.signed import SignedModel
-from mlflow_pipes.content.parts import blobs_of, select
+from mlflow_pipes.content.parts import blobs_of, is_whole, leaves_of, select
 from mlflow_pipes.content.storing import store
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "Storing",
     "blobs_of",
     "describe",
+    "is_whole",
+    "leaves_of",
     "load",
     "select",
     "store",

@@ -8,6 +8,7 @@ from mlflow_pipes.content import wanted as asked
 from mlflow_pipes.content.codec import Stored
 from mlflow_pipes.content.records import build, class_for
 from mlflow_pipes.content.registry import named
+from mlflow_pipes.errors import BlobError
 from mlflow_pipes.hints import field_hints, is_typed_dict
 from mlflow_pipes.model.artifact import Artifact, Collection, Leaf
 
@@ -35,7 +36,12 @@ def load(artifact: Artifact, datastore: Datastore, wanted: Any = Any, *, checkou
         NotFoundError: a record's class is gone.
     """
     if isinstance(artifact, Leaf):
-        return named(artifact.codec).decode(Stored(artifact, datastore, checkout), wanted)
+        try:
+            return named(artifact.codec).decode(Stored(artifact, datastore, checkout), wanted)
+        except BlobError as error:
+            # Whole, but not what its codec reads (such as a manifest of another version): as good as lost.
+            error.blob = error.blob or str(artifact.digest)
+            raise
     if artifact.kind == "record":
         return _record(artifact, datastore, wanted, checkout)
     if artifact.kind == "dict":

@@ -14,7 +14,7 @@ from mlflow_pipes.errors import BlobCorruptError, BlobMissingError, NotFoundErro
 from mlflow_pipes.model.artifact import Artifact, Collection, Leaf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlflow_pipes.digests import Digest
     from mlflow_pipes.ports import Datastore
@@ -103,18 +103,42 @@ def blobs_of(artifact: Artifact, datastore: Datastore) -> set[Digest]:
     the first read then tells.
     """
     found: set[Digest] = set()
+    for leaf in leaves_of(artifact):
+        try:
+            found |= _blobs_of_leaf(leaf, datastore)
+        except (BlobMissingError, BlobCorruptError):
+            found |= {leaf.digest} if leaf.inline is None else set()
+    return found
+
+
+def is_whole(artifact: Artifact, datastore: Datastore) -> bool:
+    """Tell whether all that an artifact needs is there, with the right sizes, and its manifests can be read.
+
+    Bytes are not verified: the first read does that.
+    """
+    needed: set[Digest] = set()
+    try:
+        for leaf in leaves_of(artifact):
+            needed |= _blobs_of_leaf(leaf, datastore)
+    except (BlobMissingError, BlobCorruptError):
+        return False
+    return not needed or datastore.has(needed) >= needed
+
+
+def leaves_of(artifact: Artifact) -> Iterator[Leaf]:
+    """Yield the leaves of an artifact."""
     waiting: list[Artifact] = [artifact]
     while waiting:
         one = waiting.pop()
         if isinstance(one, Collection):
             waiting.extend(one.items)
-            continue
-        if one.inline is None:
-            found.add(one.digest)
-        codec = named(one.codec)
-        if isinstance(codec, Manifest):
-            try:
-                found |= codec.blobs(root_blob(one, datastore), datastore)
-            except (BlobMissingError, BlobCorruptError):
-                continue
+        else:
+            yield one
+
+
+def _blobs_of_leaf(leaf: Leaf, datastore: Datastore) -> set[Digest]:
+    found = set() if leaf.inline is not None else {leaf.digest}
+    codec = named(leaf.codec)
+    if isinstance(codec, Manifest):
+        found |= codec.blobs(root_blob(leaf, datastore), datastore)
     return found

@@ -101,23 +101,24 @@ class Inputs:
         return {name: self.artifact(binding) for name, binding in node.arguments.items()}
 
     def is_whole(self, artifact: Artifact) -> bool:
-        """Tell whether all blobs of an artifact are there, with the right sizes."""
+        """Tell whether all blobs of an artifact are there, with the right sizes, and this version can read it."""
         try:
-            blobs = content.blobs_of(artifact, self._datastore)
-        except WorldError:
+            return content.is_whole(artifact, self._datastore)
+        except PipesError:
             return False
-        return not blobs or self._datastore.has(blobs) >= blobs
 
     def producers_of(self, node: StepNode, lost: Iterable[str]) -> tuple[str, ...]:
         """Return the parents of *node* whose outputs contain any of the blobs, or cannot be followed at all."""
         wanted = {Digest.parse(blob) for blob in lost}
         found = []
         for parent in sorted(node.data_parents()):
+            output = self.outputs[parent]
             try:
-                blobs = content.blobs_of(self.outputs[parent], self._datastore)
-            except WorldError:
+                blobs = content.blobs_of(output, self._datastore)
+            except PipesError:
                 blobs = wanted
-            if blobs & wanted:
+            # Also what rides inline: a manifest that cannot be read is lost, too.
+            if blobs & wanted or any(leaf.digest in wanted for leaf in content.leaves_of(output)):
                 found.append(parent)
         return tuple(found)
 

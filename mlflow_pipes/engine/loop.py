@@ -9,9 +9,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
+from mlflow_pipes.engine.assignments import Assignments
+from mlflow_pipes.engine.flights import Flights
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.observers import Observers
+from mlflow_pipes.engine.recorder import COMMIT_WITHIN_S, NodeFacts, Recorder, RunLog
 from mlflow_pipes.errors import ConfigurationError, InternalError, PipesError, TargetError, WorldError, suggest
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import (
@@ -44,9 +47,6 @@ from mlflow_pipes.scheduling import messages
 from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
 from mlflow_pipes.scheduling.state import RunState
-
-from mlflow_pipes.engine.assignments import Assignments
-from mlflow_pipes.engine.recorder import NodeFacts, Recorder, RunLog
 
 HEARTBEAT_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
@@ -102,7 +102,8 @@ class Engine:
         self._recorder = Recorder(started.run_id, graph, self.step_run_ids, ledger, log, self._observers)
         self._assignments = Assignments(started.run_id, graph.name, self.step_run_ids, environ or {})
         self._facts: dict[str, NodeFacts] = {}
-        self._lookups: list[tuple[str, LookUp]] = []
+        self._lookups: dict[str, LookUp] = {}
+        self._flights = Flights()
         self._inbox = Inbox()
         self._cancel_reason: str | None = None
         self._next_heartbeat = 0.0
@@ -135,10 +136,10 @@ class Engine:
         now = self._clock.now()
         self._recorder.add(self._started, now)
         self._recorder.declare(now)
-        self._next_heartbeat = now + HEARTBEAT_EVERY_S
+        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
         try:
             self._recorder.exchange([], now)  # the run is there for others to see before anything runs
-            self._perform(self._state.begin(now), now)
+            self._perform(self._state.begin(self._clock.monotonic()), now)
             self._exchange_all(now)
             while not self._state.finished:
                 self._turn()
@@ -165,8 +166,7 @@ class Engine:
     # --- one turn -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        now = self._clock.now()
-        self._inbox.wait(self._sleep_s(now), [fileno for target in self._polled for fileno in target.filenos()])
+        self._inbox.wait(self._sleep_s(), [fileno for target in self._polled for fileno in target.filenos()])
         for target in self._polled:
             target.poll()
         now = self._clock.now()
@@ -176,28 +176,26 @@ class Engine:
         for event in self._inbox.take_all():
             self._take(event, now)
         wake = self._state.next_wake()
-        if wake is not None and wake <= now:
+        if wake is not None and wake <= self._clock.monotonic():
             self._handle(messages.TimePassed(), now)
         self._exchange_all(now)
         due = self._recorder.due()
-        if due is not None and due <= now:
+        if due is not None and not now < due <= now + COMMIT_WITHIN_S:  # later than that: the clock was put back
             self._recorder.exchange([], now)
-        if now >= self._next_heartbeat:
+        if self._clock.monotonic() >= self._next_heartbeat:
             self._heartbeat(now)
 
-    def _sleep_s(self, now: float) -> float:
-        times = [self._next_heartbeat]
-        times += [due for due in (self._recorder.due(), self._state.next_wake()) if due is not None]
-        sleep = min(times) - now
-        monotonic = self._clock.monotonic()
-        for target in self._polled:
-            deadline = target.next_deadline()
-            if deadline is not None:
-                sleep = min(sleep, deadline - monotonic)
+    def _sleep_s(self) -> float:
+        """Return how long nothing has to be done; by the clock that nobody sets, but for what waits to be committed."""
+        times = [self._next_heartbeat, self._state.next_wake(), *(target.next_deadline() for target in self._polled)]
+        sleep = min(time for time in times if time is not None) - self._clock.monotonic()
+        due = self._recorder.due()
+        if due is not None:
+            sleep = min(sleep, due - self._clock.now(), COMMIT_WITHIN_S)
         return max(0.0, sleep)
 
     def _heartbeat(self, now: float) -> None:
-        self._next_heartbeat = now + HEARTBEAT_EVERY_S
+        self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
         if self._ledger.heartbeat(self._started.run_id, now).cancel_requested:
             self._handle(messages.CancelRequested("cancelled from another process"), now)
 
@@ -230,6 +228,7 @@ class Engine:
         self._recorder.output_cached(node, event, facts, now)
         self._recorder.attempt_ended(event, self._target_of[node.id], now)
         facts.token = 0
+        self._landed(facts.key, node.id, now)
         self._handle(messages.Succeeded(node.id, event.attempt.number), now)
 
     def _on_failed(self, event: AttemptFailed, now: float) -> None:
@@ -254,7 +253,7 @@ class Engine:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def _handle(self, event: messages.Event, now: float) -> None:
-        self._perform(self._state.handle(event, now), now)
+        self._perform(self._state.handle(event, self._clock.monotonic()), now)
 
     def _perform(self, commands: Iterable[messages.Command], now: float) -> None:
         for command in commands:
@@ -291,7 +290,7 @@ class Engine:
         if node.step.reuse == "never":
             self._handle(messages.ToDo(node.id), now)
         else:
-            self._lookups.append((node.id, LookUp(key, self._started.run_id, max_age_s=node.step.max_age_s)))
+            self._lookups[node.id] = LookUp(key, self._started.run_id, max_age_s=node.step.max_age_s)
 
     def _unresolvable(self, node: StepNode, error: PipesError, now: float) -> None:
         producers: tuple[str, ...] = ()
@@ -333,6 +332,11 @@ class Engine:
         if facts.token:
             self._recorder.add(KeyReleased(facts.key, facts.token), now)
             facts.token = 0
+            self._landed(facts.key, node, now)
+
+    def _landed(self, key: str, node: str, now: float) -> None:
+        """Look again for the steps of this run that waited for *node* to make the output of their key."""
+        self._perform([messages.LookUpNode(waiting) for waiting in self._flights.land(key, node)], now)
 
     def _finish(self, command: messages.Finish, now: float) -> None:
         self._status = command.status
@@ -350,9 +354,9 @@ class Engine:
     def _exchange_all(self, now: float) -> None:
         """Ask the cache until no answer leads to a further question."""
         while self._lookups:
-            asked, self._lookups = self._lookups, []
-            answers = self._recorder.exchange([lookup for _, lookup in asked], now)
-            for (node, _), answer in zip(asked, answers, strict=True):
+            asked, self._lookups = self._lookups, {}
+            answers = self._recorder.exchange(list(asked.values()), now)
+            for node, answer in zip(asked, answers, strict=True):
                 self._on_answer(node, answer, now)
 
     def _on_answer(self, node: str, answer: CacheAnswer, now: float) -> None:
@@ -366,6 +370,8 @@ class Engine:
                 facts.reused_from = answer.step_run_id
                 self._inputs.outputs[node] = answer.output
                 self._handle(messages.Known(node), now)
+            case Claimed() if self._flights.join(facts.key, node):
+                self._handle(messages.HeldElsewhere(node), now)
             case Claimed():
                 facts.token = answer.token
                 self._handle(messages.ToDo(node), now)

@@ -1,11 +1,18 @@
 """The loop, with a real ledger in memory and a target that does as it is told."""
 
 import itertools
+import json
 import time
+from dataclasses import replace
 
 import pytest
-from mlflow_pipes.errors import ArgumentError, ConfigurationError, TargetError
+
+from mlflow_pipes import content
+from mlflow_pipes.digests import digest_bytes
+from mlflow_pipes.engine import Engine, Inputs
+from mlflow_pipes.errors import ArgumentError, BlobCorruptError, ConfigurationError, TargetError
 from mlflow_pipes.machine.processes import this_host, this_process
+from mlflow_pipes.model.artifact import Leaf
 from mlflow_pipes.model.attempt import (
     Assignment,
     AttemptFailed,
@@ -17,13 +24,10 @@ from mlflow_pipes.model.attempt import (
     LogLine,
 )
 from mlflow_pipes.model.graph import Constant, Gather, Graph, Output, StepNode
-from mlflow_pipes.model.run import OutputCached, RunEnded, RunStarted, Status, StepChanged
+from mlflow_pipes.model.run import EntryForgotten, OutputCached, RunEnded, RunStarted, Status, StepChanged
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
-
-from mlflow_pipes import content
-from mlflow_pipes.engine import Engine, Inputs
 
 LARGE = "x" * 5000  # more than rides inline
 
@@ -107,7 +111,7 @@ class World:
         self.datastore = MemoryDatastore()
         self.ids = (f"{number:032x}" for number in itertools.count(1))
 
-    def engine(self, graph, functions, script=(), observers=()):
+    def engine(self, graph, functions, script=(), observers=(), clock=None):
         target = ObedientTarget(functions, self.datastore, script)
         inputs = Inputs(self.datastore)
         inputs.prepare(graph)
@@ -123,7 +127,7 @@ class World:
             targets={"local": target},
             default_target="local",
             observers=[*observers, seen],
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             new_id=lambda: next(self.ids),
             chance=lambda: 0.5,
         )
@@ -303,3 +307,103 @@ def test_fail_fast_ends_a_run_whose_other_steps_are_cancelled(world):
     assert status is Status.FAILED
     assert [attempt.node for attempt in target.cancelled] == ["make"]
     assert sorted(final(seen).values()) == [Status.CANCELLED, Status.FAILED]
+
+
+def test_of_steps_with_one_key_one_computes_and_the_others_wait_for_it(world):
+    graph = graph_of(
+        node("make", {"size": Constant(7)}),
+        node("make[2]", {"size": Constant(7)}),
+        node("seven", {}),
+        node("make[3]", {"size": Output("seven")}),
+    )
+    status, target, seen = world.run(graph, {**FUNCTIONS, "seven": lambda: 7})
+    assert status is Status.SUCCEEDED
+    assert [node.partition("[")[0] for node, _ in done_nodes(target)].count("make") == 1
+    assert sorted(final(seen).values()) == [Status.REUSED, Status.REUSED, Status.SUCCEEDED, Status.SUCCEEDED]
+
+
+def test_when_the_one_that_computes_a_key_fails_the_next_tries(world):
+    options = StepOptions(retries=RetryPolicy(count=0))
+    graph = graph_of(
+        node("make", {"size": Constant(7)}, options=options), node("make[2]", {"size": Constant(7)}), fail_fast=False
+    )
+    failed = Failure(FailureKind.EXCEPTION, "boom", ("ValueError",))
+    status, target, seen = world.run(graph, FUNCTIONS, {("make", 1): failed})
+    assert status is Status.FAILED
+    assert done_nodes(target) == [("make", 1), ("make[2]", 1)]
+    assert sorted(final(seen).values()) == [Status.FAILED, Status.SUCCEEDED]
+
+
+class ClockPutBack(SystemClock):
+    """Goes an hour back, once."""
+
+    def __init__(self):
+        self.late = time.time() + 0.05
+
+    def now(self):
+        now = time.time()
+        return now if now < self.late else now - 3600.0
+
+
+def test_a_clock_that_is_put_back_delays_nothing(world):
+    options = StepOptions(retries=RetryPolicy(count=1, delay_s=0.3, jitter=0.0))
+    graph = graph_of(node("measure", {"text": Constant("abc")}, options=options))
+    failed = Failure(FailureKind.EXCEPTION, "boom", ("ValueError",))
+    engine, target, _ = world.engine(graph, FUNCTIONS, {("measure", 1): failed}, clock=ClockPutBack())
+    began = time.monotonic()
+    assert engine.run() is Status.SUCCEEDED
+    assert done_nodes(target) == [("measure", 1), ("measure", 2)]
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_cancel_after_the_end_is_ignored(world):
+    engine, _, _ = world.engine(FLOW, FUNCTIONS)
+    assert engine.run() is Status.SUCCEEDED
+    engine.cancel("a second Ctrl-C, while the workers leave")
+
+
+def old_manifest(padding=0):
+    """Return a folder's artifact as a version might have written it whose manifests this one cannot read."""
+    blob = json.dumps({"pipes.tree/0": ["?" * padding]}).encode()
+    return blob, Leaf("tree", digest_bytes(blob), "folder", blob if len(blob) <= content.INLINE_LIMIT_BYTES else None)
+
+
+@pytest.mark.parametrize("padding", [0, 5000], ids=["inline", "in the datastore"])
+def test_a_stored_folder_that_this_version_cannot_read_is_made_again(world, tmp_path, padding):
+    (tmp_path / "file").write_text("text")
+    graph = graph_of(node("folder", {}), node("count", {"folder": Output("folder")}))
+    functions = {"folder": lambda: tmp_path, "count": lambda folder: len(list(folder.iterdir()))}
+    _, target, seen = world.run(graph_of(graph.nodes["folder"]), functions)
+    (entry,) = (record for record in seen.records if isinstance(record, OutputCached))
+    blob, leaf = old_manifest(padding)
+    world.datastore.put([blob])
+    world.ledger.exchange([EntryForgotten(entry.key), replace(entry, output=leaf)], [], time.time())
+    status, target, _ = world.run(graph, functions)
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("folder", 1), ("count", 1)]
+
+
+@pytest.mark.parametrize("padding", [0, 5000], ids=["inline", "in the datastore"])
+def test_an_input_that_a_worker_cannot_read_names_its_blob_and_is_made_again(world, tmp_path, padding):
+    blob, leaf = old_manifest(padding)
+    world.datastore.put([blob])
+    with pytest.raises(BlobCorruptError) as caught:
+        content.load(leaf, world.datastore)
+    assert caught.value.blob == str(leaf.digest)
+    (tmp_path / "file").write_text("text" if not padding else "x" * padding)
+    graph = graph_of(node("folder", {}), node("count", {"folder": Output("folder")}))
+    functions = {"folder": lambda: tmp_path, "count": lambda folder: len(list(folder.iterdir()))}
+    made = content.store(tmp_path, world.datastore)
+    lost = Failure(FailureKind.INPUT, "a folder's manifest cannot be read", blobs=(str(made.digest),))
+    status, target, _ = world.run(graph, functions, {("count", 1): lost})
+    assert status is Status.SUCCEEDED
+    assert done_nodes(target) == [("folder", 1), ("count", 1), ("folder", 2), ("count", 2)]
+
+
+def test_an_output_of_a_codec_that_is_not_installed_is_made_again(world):
+    _, _, seen = world.run(graph_of(FLOW.nodes["make"]), FUNCTIONS)
+    (entry,) = (record for record in seen.records if isinstance(record, OutputCached))
+    foreign = Leaf("zarr", digest_bytes(b"?"), "", b"?")
+    world.ledger.exchange([EntryForgotten(entry.key), replace(entry, output=foreign)], [], time.time())
+    status, target, _ = world.run(FLOW, FUNCTIONS)
+    assert (status, done_nodes(target)) == (Status.SUCCEEDED, [("make", 1), ("measure", 1)])
