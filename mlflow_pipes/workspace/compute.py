@@ -72,7 +72,7 @@ def make_targets(
             )
         table = configured[name]
         options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes}
-        given = {key: value for key, value in options.items() if value}
+        given = {**{key: value for key, value in options.items() if value}, **table.options}
         make = _class_of(table.type, name)
         try:
             targets[name] = make(

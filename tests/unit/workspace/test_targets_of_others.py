@@ -1,0 +1,51 @@
+"""Compute targets that other packages offer."""
+
+import importlib
+import sys
+
+import pytest
+
+from mlflow_pipes import step
+from mlflow_pipes.authoring import graph_of
+from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.stores.memory import MemoryDatastore
+from mlflow_pipes.workspace.compute import make_targets
+from mlflow_pipes.workspace.configuration import load
+
+
+@step
+def forecast(days: int) -> int:
+    return days
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch):
+    (tmp_path / "cloud_of_others.py").write_text(
+        "class Cloud:\n    def __init__(self, name, datastore, *, address, **_): self.address = address\n"
+    )
+    (tmp_path / "cloud_of_others-1.0.dist-info").mkdir()
+    (tmp_path / "cloud_of_others-1.0.dist-info" / "entry_points.txt").write_text(
+        "[mlflow_pipes.compute_targets]\ncloud = cloud_of_others:Cloud\n"
+    )
+    (tmp_path / "cloud_of_others-1.0.dist-info" / "METADATA").write_text("Name: cloud_of_others\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    yield tmp_path
+    sys.modules.pop("cloud_of_others", None)
+
+
+def targets(folder, table):
+    (folder / "pipes.toml").write_text(f"[targets.cloud]\n{table}")
+    configured = load(folder, environ={}).targets
+    return make_targets(
+        graph_of(forecast(1)), default="cloud", configured=configured, folder=folder, datastore=MemoryDatastore()
+    )
+
+
+def test_its_options_reach_it_as_written(cloud):
+    assert targets(cloud, 'address = "tcp://here"')["cloud"].address == "tcp://here"
+
+
+def test_what_it_lacks_is_said_with_its_place(cloud):
+    with pytest.raises(ConfigurationError, match=r"\[targets\.cloud\].*address"):
+        targets(cloud, "")
