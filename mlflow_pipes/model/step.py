@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 ReuseMode: TypeAlias = Literal["content", "never"]
@@ -138,4 +138,4 @@ class StepDefinition:
 
 
 KEYED = frozenset({"code"})
-NEUTRAL = frozenset(field.name for field in fields(StepDefinition)) - KEYED
+NEUTRAL = frozenset({"name", "function", "reuse", "max_age_s", "options", "doc"})
