@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -19,8 +20,12 @@ def clipped(text: str, characters: int) -> str:
 
 
 def short_text(value: Any, characters: int = 250) -> str:
-    """Return a value as a short text for history: a text as it is, else its ``repr``; never part of a key."""
-    return clipped(value if isinstance(value, str) else repr(value), characters)
+    """Return a value as a short text for history: texts and paths as they are, else ``repr``; never part of a key.
+
+    >>> short_text("a b"), short_text(PurePath("data/masses.txt")), short_text((4, 8))
+    ('a b', 'data/masses.txt', '(4, 8)')
+    """
+    return clipped(str(value) if isinstance(value, str | PurePath) else repr(value), characters)
 
 
 def bytes_in(size: str) -> int | None:

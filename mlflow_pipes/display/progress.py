@@ -263,6 +263,10 @@ class RunProgress:
         if status is Status.FAILED and not name.problem:
             name.problem = problem_of(step)
 
+    def metrics_in_order(self) -> dict[str, dict[str, float]]:
+        """Return the metrics by node, in the order in which the steps were declared, not in which they ended."""
+        return {step.node: self.metrics[step.node] for step in self._by_id.values() if step.node in self.metrics}
+
     def _tracked(self, step_run_id: str, tracked: Tracked) -> None:
         step = self._by_id.get(step_run_id)
         if step is None or len(self.metrics) >= KEPT_METRICS:

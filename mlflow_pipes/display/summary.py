@@ -28,7 +28,7 @@ _SERVICE = re.compile(r"^https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?(?:
 def summary_lines(progress: RunProgress, look: Look, now: float) -> list[Line]:
     """Return the closing lines of an ended run."""
     lines = failures(progress, look)
-    table = metric_lines(progress.metrics, look)
+    table = metric_lines(progress.metrics_in_order(), look)
     if table:
         lines += [*table, []]
     lines.append(_outcome(progress, look, now))
@@ -72,7 +72,7 @@ def failures(progress: RunProgress, look: Look) -> list[Line]:
 def metric_lines(metrics: Mapping[str, Mapping[str, float]], look: Look) -> list[Line]:
     """Return a table of the last value of each number: steps down, metrics across; what does not fit is counted.
 
-    Steps that share metrics stand together, so that a choice among models reads as one block.
+    The metrics of most steps come first, so that a choice among models reads as one block.
     """
     rows = {node: values for node, values in metrics.items() if values}
     if not rows:

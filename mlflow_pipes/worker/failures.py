@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OURS = str(Path(__file__).parent.parent) + "/"
-_IMPORTING = ("<frozen importlib", "<frozen runpy")
+_IMPORTING = ("<frozen importlib", "<frozen runpy", importlib.__file__)
 # A traceback is read by people; a recursion through a million-character message is not.
 _LONGEST_TEXT = 64 * 1024
 _LONGEST_MESSAGE = 2_000
@@ -68,6 +69,8 @@ def _message(error: BaseException) -> str:
     """Return one line that names the error."""
     if isinstance(error, SystemExit):
         return f"called sys.exit({'' if error.code is None else repr(error.code)}); return from the step instead"
+    if next(_class_names(type(error))) == "bdb.BdbQuit":
+        return "the debugger was left, or had no terminal: debug with target inline (pipes run --target inline)"
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.command("runs", help="List runs, newest first.")
 @click.option("--pipeline", metavar="NAME", help="Only runs of this pipeline.")
 @click.option("--status", metavar="STATUS", help="Only runs that stand so: running, succeeded, failed, cancelled ...")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="At most so many."
+)
 @reads_workspace
 def command(*, workspace: str | None, pipeline: str | None, status: str | None, limit: int, as_json: bool) -> None:
     """Write the newest runs."""

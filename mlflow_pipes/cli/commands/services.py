@@ -47,7 +47,11 @@ def list_services(*, workspace: str | None, as_json: bool) -> None:
         write_table(["service", "status", "address", "model version", "since"], [_row(one) for one in services])
 
 
-@command.command("call", help="Ask a service for predictions of rows: a JSON list of objects, from a file or '-'.")
+@command.command(
+    "call",
+    help="Ask a service for predictions of rows: a JSON list of objects, from a file or '-'.",
+    short_help="Ask a service for predictions.",
+)
 @click.argument("name")
 @click.argument("rows", type=click.File("r"), metavar="ROWS.json|-")
 @click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="SECONDS")

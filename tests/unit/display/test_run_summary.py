@@ -29,7 +29,7 @@ def test_a_good_run_tells_what_ran_and_where_to_look(told):
 
 def test_metrics_are_a_table_of_steps_and_numbers(told):
     progress, tell = told
-    tell.start().declare("a", "b").track("a", rmse=12.5, mae=1.0).track("b", rmse=3.25).succeed("a", "b").end()
+    tell.start().declare("a", "b").track("b", rmse=3.25).track("a", rmse=12.5, mae=1.0).succeed("a", "b").end()
     assert summary(progress, tell).splitlines()[:4] == [
         "metrics  rmse  mae",
         "a        12.5    1",

@@ -69,6 +69,22 @@ def test_sys_exit_is_told_as_what_it_is(code, shown):
     assert shown in of_exception(SystemExit(code)).message
 
 
+def test_a_debugger_without_a_terminal_is_told_where_it_works():
+    import bdb
+
+    assert "--target inline" in of_exception(bdb.BdbQuit()).message
+
+
+def test_the_way_of_an_import_is_left_out(tmp_path, monkeypatch):
+    import importlib
+
+    (tmp_path / "raises_when_imported.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    error = caught(lambda: importlib.import_module("raises_when_imported"))
+    error.__traceback__ = error.__traceback__.tb_next.tb_next  # as where a worker imports the user's file: no lambda
+    assert frames(traceback_text(error)) == ["<module>"]
+
+
 def test_the_world_is_blamed_for_its_errors():
     assert of_exception(DatastoreError("away")).kind is FailureKind.WORLD
     assert of_exception(ValueError()).kind is FailureKind.EXCEPTION
