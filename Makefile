@@ -35,7 +35,7 @@ system:
 	@sh tests/install_system_packages.sh
 
 test: $(READY) system
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit
