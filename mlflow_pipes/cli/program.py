@@ -83,8 +83,10 @@ def _split(text: str) -> tuple[Path, str]:
         raise NotFoundError(f"{file} is a folder; name the Python file in it that declares the pipeline")
     if not file.is_file():
         folder = file.parent
-        known = [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
-        raise NotFoundError(f"no file {str(file)!r}{suggest(file.name, known)}")
+        known = (
+            [path.stem for path in folder.glob("*.py")] if folder.is_dir() else []
+        )  # all end alike: that is not near
+        raise NotFoundError(f"no file {str(file)!r}{suggest(file.stem, known).replace("'?", ".py'?")}")
     return file, wanted
 
 

@@ -164,3 +164,11 @@ def test_a_parameter_may_be_called_file(write):
     file = write(STEPS + "@pipeline\ndef count(file: str = 'a', workspace: str = 'b'):\n    return double(len(file))\n")
     options = {name for param in command.for_program(load(str(file))).params for name in param.opts}
     assert {"--file", "--param-workspace"} <= options
+
+
+def test_files_are_near_by_their_names_and_not_by_their_ending(write):
+    write(STEPS, "exits.py")
+    with pytest.raises(NotFoundError, match=r"no file 'penguins.py'$"):
+        load("penguins.py")
+    with pytest.raises(NotFoundError, match=r"did you mean 'exits.py'\?"):
+        load("exit.py")
