@@ -85,7 +85,7 @@ def resolved(binding: Binding) -> Any:
 
 
 @given(nestings)
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_any_nesting_of_references_and_constants_binds_and_resolves(value):
     graph = graph_of(sink(planted(value, source(1))), identify=identify)
     assert resolved(graph.nodes["sink"].arguments["value"]) == value

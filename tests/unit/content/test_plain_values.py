@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_pipes.content import INLINE_LIMIT_BYTES, describe, load, store
@@ -97,7 +97,6 @@ plain_values = st.recursive(
 )
 
 
-@settings(max_examples=50)
 @given(plain_values)
 def test_plain_data_comes_back_exactly(value):
     artifact = store(value, STORE)
@@ -106,13 +105,11 @@ def test_plain_data_comes_back_exactly(value):
     assert same(round_trip(value), value)
 
 
-@settings(max_examples=50)
 @given(plain_values)
 def test_what_came_back_has_the_identity_it_had(value):
     assert store(round_trip(value), STORE).identity == store(value, STORE).identity
 
 
-@settings(max_examples=50)
 @given(plain_values, plain_values)
 def test_identities_are_equal_only_for_the_same_value(a, b):
     assert (store(a, STORE).identity == store(b, STORE).identity) == same(a, b)
@@ -192,7 +189,6 @@ def test_loading_twice_gives_two_values():
     assert load(artifact, STORE) == [1, [2]]
 
 
-@settings(max_examples=50)
 @given(st.text(min_size=1), st.integers(0, 2**40), st.text())
 def test_a_leafs_identity_is_the_digest_of_its_framed_record(codec, size, form):
     codec = codec.encode("ascii", "replace").decode()

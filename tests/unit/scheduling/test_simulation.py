@@ -41,7 +41,7 @@ faults = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 @given(edges=edges(), faults=faults, seed=st.integers(0, 10_000), slots=st.integers(1, 4), fail_fast=st.booleans())
 def test_whatever_goes_wrong_every_run_ends_in_order_and_leaks_nothing(edges, faults, seed, slots, fail_fast):
     rng = random.Random(seed)
@@ -68,7 +68,7 @@ def test_whatever_goes_wrong_every_run_ends_in_order_and_leaks_nothing(edges, fa
         assert all(trace.status[node].good for node in edges)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(edges=edges(most=30), seed=st.integers(0, 10_000), slots=st.integers(1, 6))
 def test_the_makespan_is_within_grahams_bound(edges, seed, slots):
     rng = random.Random(seed)
@@ -84,7 +84,7 @@ def test_the_makespan_is_within_grahams_bound(edges, seed, slots):
     assert trace.makespan_s <= sum(seconds.values()) / slots + (1 - 1 / slots) * critical + 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(edges=edges(), faults=faults, seed=st.integers(0, 1_000))
 def test_the_same_events_give_the_same_commands(edges, faults, seed):
     def trace():
@@ -94,7 +94,7 @@ def test_the_same_events_give_the_same_commands(edges, faults, seed):
     assert trace() == trace()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(edges=edges(), seed=st.integers(0, 1_000), fail=st.sampled_from([0.0, 0.3]))
 def test_a_group_ends_when_all_in_it_has_ended_with_the_worst_of_their_statuses(edges, seed, fail):
     rng = random.Random(seed)
