@@ -155,7 +155,8 @@ class Engine:
         """Record as much as can be that the run is over, so that its claims do not outlive it in a living process."""
         now = self._clock.now()
         status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
-        message = "interrupted at once" if status is Status.CANCELLED else f"the orchestrator failed: {error!r}"
+        told = str(error) if isinstance(error, PipesError) else repr(error)
+        message = "interrupted at once" if status is Status.CANCELLED else f"the orchestrator failed: {told}"
         for node, reached in self._state.status.items():
             if not reached.ended:
                 self._recorder.changed(node, Status.CANCELLED, message, now, facts=self._facts.get(node))

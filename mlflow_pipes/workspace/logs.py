@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mlflow_pipes.errors import WorldError
 from mlflow_pipes.model.attempt import AttemptId, LogLine
 
 _POLL_S = 0.1
@@ -36,17 +37,27 @@ class RunLogWriter:
         )
 
     def flush(self) -> None:
-        """Write what was taken since the last flush. The file is made with the first line."""
+        """Write what was taken since the last flush. The file is made with the first line.
+
+        Raises:
+            WorldError: it cannot be written, such as on a full disk.
+        """
         if not self._lines:
             return
         piece = ("\n".join(self._lines) + "\n").encode()
         self._lines.clear()
-        if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self.path, flags, 0o644)
-        while piece:
-            piece = piece[os.write(self._descriptor, piece) :]
+        try:
+            if self._descriptor is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._descriptor = os.open(self.path, flags, 0o644)
+            while piece:
+                piece = piece[os.write(self._descriptor, piece) :]
+        except OSError as error:
+            raise WorldError(
+                f"cannot write the log {self.path}: {error.strerror or error}. Free space there, remove what is no "
+                f"longer needed with `pipes gc`, or use another workspace; finished steps are kept."
+            ) from error
 
     def close(self) -> None:
         """Flush and close; idempotent."""

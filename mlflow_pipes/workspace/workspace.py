@@ -149,8 +149,8 @@ class Workspace:
                 (folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot make the workspace {folder}: {error.strerror or error}. Give it another place: "
-                f"Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
+                f"cannot make the workspace {folder}: {error.strerror or error}: {error.filename}. Give it another "
+                f"place: Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
             ) from error
         if not os.access(folder, os.W_OK):
             raise ConfigurationError(

@@ -89,12 +89,12 @@ class Database:
                 _tune_sqlite(self._cursor)
         except (SQLAlchemyError, self.dialect.loaded_dbapi.Error) as error:
             self._engine.dispose()
-            raise LedgerError(f"cannot open the ledger {place}: {_first_line(error)}") from error
+            raise LedgerError(f"cannot open the ledger {place}: {_told(error)}") from error
 
     @contextmanager
     def write(self) -> Iterator[Cursor]:
         """Run a transaction that holds the write lock; committed at the end, rolled back on any error."""
-        with self._lock, self._translated("write"):
+        with self._lock, self.translated("write"):
             self._open()
             cursor = self._cursor
             try:
@@ -109,18 +109,18 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Cursor]:
         """Give the cursor for single statements that only read; no transaction, no lock on the database."""
-        with self._lock, self._translated("read"):
+        with self._lock, self.translated("read"):
             self._open()
             yield self._cursor
 
     def rows(self, statement: Executable, parameters: dict[str, Any] | None = None) -> Sequence[Any]:
         """Return the rows of a Core query."""
-        with self._lock, self._translated("read"):
+        with self._lock, self.translated("read"):
             return self._open().execute(statement, parameters or {}).fetchall()
 
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a changing Core statement, alone or inside :meth:`write`; return the number of rows it met."""
-        with self._lock, self._translated("write"):
+        with self._lock, self.translated("write"):
             return int(self._open().execute(statement, parameters or {}).rowcount)
 
     def core(self) -> Connection:
@@ -156,11 +156,12 @@ class Database:
             return
 
     @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    def translated(self, doing: str) -> Iterator[None]:
+        """Raise a LedgerError, with the remedy, for what the driver raises inside."""
         try:
             yield
         except (self._driver_error, DBAPIError) as error:
-            raise LedgerError(f"cannot {doing} the ledger {self.place}: {_first_line(error)}") from error
+            raise LedgerError(f"cannot {doing} the ledger {self.place}: {_told(error)}") from error
 
 
 def _tune_sqlite(cursor: Cursor) -> None:
@@ -178,6 +179,27 @@ def sqlite_url(path: Path | str) -> URL:
     return URL.create("sqlite", database=str(path))
 
 
-def _first_line(error: BaseException) -> str:
+_DAMAGED = (
+    "file is damaged: restore it from a backup, or move it and its -wal and -shm files away and run again; without "
+    "it the history of runs is lost, and steps are computed anew"
+)
+# Beginnings of the names of SQLite's result codes (https://sqlite.org/rescode.html), extended ones included.
+_REMEDIES = {
+    "SQLITE_FULL": "Free space there, remove what is no longer needed with `pipes gc`, or use another workspace",
+    "SQLITE_CORRUPT": f"The {_DAMAGED}",
+    "SQLITE_NOTADB": f"The {_DAMAGED}",
+    "SQLITE_BUSY": f"Another process has held it for {_BUSY_TIMEOUT_S:g} s: end that one, or continue it",
+    "SQLITE_READONLY": "Give this user write permission on it and its folder, or use another workspace",
+    "SQLITE_PERM": "Give this user write permission on it and its folder, or use another workspace",
+    "SQLITE_CANTOPEN": "Check that it is a file in a folder that this user may write, and that the disk is not full",
+    "SQLITE_IOERR": f"Check the disk and the space on it. If they are well, the {_DAMAGED}",
+}
+
+
+def _told(error: BaseException) -> str:
+    """Return what the driver says, in one line, and what may help."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return (str(cause) or type(cause).__name__).splitlines()[0]
+    line = (str(cause) or type(cause).__name__).splitlines()[0]
+    name = str(getattr(cause, "sqlite_errorname", ""))
+    remedy = next((text for code, text in _REMEDIES.items() if name.startswith(code)), "")
+    return f"{line}. {remedy}." if remedy else line

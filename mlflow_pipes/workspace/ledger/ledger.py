@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import select, update
 
+from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.processes import is_alive, this_host, this_process
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.publication import Publication, Receipt
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 # Shorter steps are not worth a row: every step of unknown duration is taken to be quick.
 _WORTH_ESTIMATING_S = 0.010
+# Runs of this process that are over, but of whose end the ledger could not be told (a full disk), with the reason.
+_broken_off: dict[str, str] = {}
 # How long an answer about another process's life is believed, in seconds.
 _LIFE_BELIEVED_S = 0.5
 
@@ -125,7 +129,7 @@ class SqlLedger:
                 keyed.append(record)
             else:
                 by_type[type(record)].append(record)
-        with self.database.write() as cursor:
+        with _remembering_ends(by_type[RunEnded]), self.database.write() as cursor:
             cursor.execute(self._statements.next_revision.sql)
             revision, token = cursor.fetchone()
             if by_type:
@@ -241,7 +245,8 @@ class SqlLedger:
     def interrupt_dead_runs(self, now: float, silent_s: float = 60.0) -> list[str]:
         """Mark runs whose orchestrator died as interrupted, with their unfinished steps; free their claims.
 
-        Dead is one whose process is gone on this host, or that on another host was silent for *silent_s*.
+        Dead is one whose process is gone on this host, or that on another host was silent for *silent_s*; and one of
+        this process whose end could not be recorded.
         Returns their ids. Costs one indexed query when no run is open.
         """
         runs = tables.runs.c
@@ -249,7 +254,7 @@ class SqlLedger:
         dead = [
             row.run_id
             for row in self.database.rows(query)
-            if self._run_is_dead(row.host, row.process, now - row.heartbeat_at > silent_s)
+            if row.run_id in _broken_off or self._run_is_dead(row.host, row.process, now - row.heartbeat_at > silent_s)
         ]
         return [run_id for run_id in dead if self._interrupt(run_id, now)]
 
@@ -260,7 +265,8 @@ class SqlLedger:
 
     def _interrupt(self, run_id: str, now: float) -> bool:
         do = self._statements
-        message = "its orchestrator process died; run the pipeline again: finished steps are reused"
+        why = _broken_off.get(run_id, "its orchestrator process died")
+        message = f"{why}; run the pipeline again: finished steps are reused"
         with self.database.write() as cursor:
             cursor.execute(do.next_revision.sql)
             revision, _ = cursor.fetchone()
@@ -281,6 +287,7 @@ class SqlLedger:
                     .values(status=Status.INTERRUPTED.value, ended_at=ended_at, revision=revision)
                 )
                 cursor.execute(do.drop_claims_of_run.sql, (run_id,))
+        _broken_off.pop(run_id, None)
         return bool(marked)
 
     # The publisher's side: ports.Outbox
@@ -305,7 +312,16 @@ class SqlLedger:
         return known
 
     def _gone(self, claim: Claim) -> bool:
-        return claim.host == this_host() and not self._is_alive(claim.process)
+        return claim.run_id in _broken_off or (claim.host == this_host() and not self._is_alive(claim.process))
+
+
+@contextmanager
+def _remembering_ends(ended: Sequence[RunEnded]) -> Iterator[None]:
+    try:
+        yield
+    except LedgerError:
+        _broken_off.update((record.run_id, record.message) for record in ended)
+        raise
 
 
 def _many(cursor: Cursor, statement: Prepared, parameters: Sequence[tuple[Any, ...]]) -> None:

@@ -41,8 +41,9 @@ def make_ready(database: Database, lock_file: Path | None) -> None:
 
 def stored_version(database: Database) -> str | None:
     """Return the ledger's schema version; None for an empty database."""
-    if not inspect(database.core()).has_table(schema_version.name):
-        return None
+    with database.translated("read"):
+        if not inspect(database.core()).has_table(schema_version.name):
+            return None
     rows = database.rows(select(schema_version.c.version_num))
     return str(rows[0][0]) if rows else None
 
