@@ -83,10 +83,9 @@ def _split(text: str) -> tuple[Path, str]:
         raise NotFoundError(f"{file} is a folder; name the Python file in it that declares the pipeline")
     if not file.is_file():
         folder = file.parent
-        known = (
-            [path.stem for path in folder.glob("*.py")] if folder.is_dir() else []
-        )  # all end alike: that is not near
-        raise NotFoundError(f"no file {str(file)!r}{suggest(file.stem, known).replace("'?", ".py'?")}")
+        stems = [path.stem for path in folder.glob("*.py")] if folder.is_dir() else []  # their ending makes none near
+        near = suggest(file.stem, stems).replace("'?", ".py'?")
+        raise NotFoundError(f"no file {str(file)!r}{near}")
     return file, wanted
 
 
