@@ -22,7 +22,7 @@ from mlflow_pipes.model.run import (
     OutputCached,
 )
 
-# A claim not renewed for so long is dead. Heartbeats come every few seconds.
+# A claim not renewed for so long is dead. Heartbeats come every second, while a step keeps the loop busy every ten.
 LEASE_S = 30.0
 
 
