@@ -219,7 +219,10 @@ class LocalTarget:
             self._waiting.appendleft(assignment)
             return
         if link.state is State.BUSY:
-            self._rest(link)
+            if ended.worn:
+                self._crew.let_go(link)
+            else:
+                self._rest(link)
         self._reporter.ended(link, assignment, ended)
 
     def _rest(self, link: WorkerLink) -> None:

@@ -93,6 +93,7 @@ class Ended(NamedTuple):
     Attributes:
         stale: the failure is that source files changed, and this process had run steps before: a fresh worker
             may have no such trouble.
+        worn: the step left this process such that no other may run in it; it is to be replaced.
     """
 
     output: Artifact | None
@@ -104,6 +105,7 @@ class Ended(NamedTuple):
     tracked: Tracked | None
     warnings: tuple[str, ...]
     stale: bool = False
+    worn: bool = False
 
 
 class Fork(NamedTuple):

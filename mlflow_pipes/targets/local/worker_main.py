@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from mlflow_pipes.model.attempt import AttemptSucceeded, FailureKind, LogLine, Progress
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.targets.local import wire
+from mlflow_pipes.targets.local.process_state import ProcessState
 from mlflow_pipes.worker import capture
 from mlflow_pipes.worker.execute import execute
 from mlflow_pipes.worker.logs import lines_to
@@ -69,6 +70,7 @@ class _Worker:
         self._functions: dict[int, FunctionReference] = {}
         self._pid = os.getpid()
         self._attempts = 0
+        self._state = ProcessState()
 
     def serve(self) -> None:
         frames = wire.Frames()
@@ -91,10 +93,9 @@ class _Worker:
         if os.getpid() != self._pid:
             os._exit(0)  # the step forked, and the child came back here: only the parent answers
         self._attempts += 1
-        self._tidy()
-        return self._as_message(ended)
+        return self._as_message(ended, worn=not self._tidy())
 
-    def _as_message(self, ended: AttemptSucceeded | AttemptFailed) -> wire.Ended:
+    def _as_message(self, ended: AttemptSucceeded | AttemptFailed, *, worn: bool) -> wire.Ended:
         succeeded = isinstance(ended, AttemptSucceeded)
         failure = None if succeeded else ended.failure  # type: ignore[union-attr]
         changed = failure is not None and failure.kind is FailureKind.SOURCE_CHANGED
@@ -108,10 +109,13 @@ class _Worker:
             None if ended.tracked is NOTHING_TRACKED else ended.tracked,
             ended.warnings,
             stale=changed and self._attempts > 1,
+            worn=worn,
         )
 
-    def _tidy(self) -> None:
-        """Leave the process to the next attempt as this one found it, and all output on its way."""
+    def _tidy(self) -> bool:
+        """Leave the process to the next attempt as this one found it, and all output on its way; False if it cannot."""
+        if not self._state.has_streams():
+            return False
         _flush_streams()
         replaced = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
         if replaced or any(stream.closed for stream in _streams()):
@@ -124,6 +128,7 @@ class _Worker:
         if moved:
             with suppress(OSError):
                 os.chdir(self._host.cwd)
+        return self._state.mend()
 
     def emit(self, event: TargetEvent) -> None:
         """Tell the orchestrator of progress; from any thread, but not from a forked process."""

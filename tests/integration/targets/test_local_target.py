@@ -212,6 +212,38 @@ def test_streams_that_a_step_closed_are_open_for_the_next(local, assign):
     assert local.lines(assignment.attempt, "stderr") == ["err"]
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "os.close(1)",
+        "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))",
+        "os.umask(0o777)",
+        "signal.setitimer(signal.ITIMER_REAL, 0.2)",
+    ],
+)
+def test_what_a_step_does_to_its_process_harms_no_other_step(make, assign, tmp_path, harm):
+    source = f"""
+        import os, resource, signal, sys, time
+        from pathlib import Path
+        def harm(): {harm}; return 1
+        def work(file):
+            print("out"); print("err", file=sys.stderr)
+            len(bytearray(1 << 30))
+            time.sleep(0.3)
+            Path(file).write_text("text")
+            return Path(file).stat().st_mode & 0o600
+    """
+    with driving(make(workers=1)) as driver:
+        assert isinstance(driver.run(assign(source, "harm")), AttemptSucceeded)
+        assignment = assign(source, "work", {"file": str(tmp_path / "file")})
+        answer = driver.run(assignment)
+        assert isinstance(answer, AttemptSucceeded), answer
+        assert content.load(answer.output, MemoryDatastore()) == 0o600
+        assert driver.lines(assignment.attempt, "stdout") == ["out"]
+        assert driver.lines(assignment.attempt, "stderr") == ["err"]
+
+
 def test_a_step_that_forks_is_answered_once(local, assign):
     source = """
         import logging, os
