@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
+from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from mlflow_pipes.hints import bare, members
@@ -17,6 +18,14 @@ def alternatives(wanted: Any) -> tuple[Any, ...]:
     >>> alternatives(int | None)
     (<class 'int'>, <class 'NoneType'>)
     """
+    try:
+        return _alternatives(wanted)
+    except TypeError:  # unhashable metadata in Annotated
+        return _alternatives.__wrapped__(wanted)
+
+
+@lru_cache(maxsize=256)  # asked for each item of a collection
+def _alternatives(wanted: Any) -> tuple[Any, ...]:
     return tuple(member for member in members(bare(wanted)) if member is not Any)
 
 

@@ -16,6 +16,7 @@ Age = NewType("Age", int)
 def test_what_an_annotation_wraps_is_what_is_asked_for():
     assert alternatives(Annotated[Age, "in years"] | None) == (int, type(None))
     assert alternatives(Any) == alternatives(object) == ()
+    assert alternatives(Annotated[int, ["unhashable"]]) == (int,)
 
 
 def test_a_hint_that_cannot_be_resolved_costs_only_itself_in_functions_and_classes():
