@@ -58,12 +58,14 @@ class Inputs:
             self._constants[id(constant)] = self._store(constant.value, node, parameter)
 
     def _store(self, value: Any, node: str, parameter: str) -> Artifact:
+        where = f"step {node!r}, argument {parameter!r}"
         try:
-            return content.store(value, self._datastore, name=parameter, memo=self._memo)
+            return content.store(value, self._datastore, name=where, memo=self._memo)
         except WorldError:
             raise
-        except PipesError as error:
-            raise ArgumentError(f"step {node!r}, argument {parameter!r}: {error}") from error
+        except PipesError as error:  # most name the place themselves, down to the item
+            told = str(error)
+            raise ArgumentError(told if told.startswith(where) else f"{where}: {told}") from error
 
     def _constant(self, constant: Constant) -> Artifact:
         value = constant.value

@@ -45,6 +45,7 @@ def command(*, workspace: str | None, port: int | None, host: str, synced: bool,
         artifacts.mkdir(parents=True, exist_ok=True)
         signal.signal(signal.SIGTERM, _interrupt)
         with mlflow_ui.MlflowUi(uri, artifacts, host=host, port=chosen, log=log) as server:
+            click.echo("the MLflow UI is starting ...", err=True)  # MLflow takes 5 to 20 s
             server.wait_until_it_answers()
             _tell(server.url, "Ctrl-C stops it", as_json=as_json)
             try:

@@ -290,7 +290,7 @@ def test_an_observer_that_fails_is_dropped_and_the_run_goes_on(world, caplog):
 
 def test_a_constant_that_cannot_be_stored_names_step_and_argument(world):
     graph = graph_of(node("measure", {"text": Constant(x for x in "abc")}))
-    with pytest.raises(ArgumentError, match=r"step 'measure', argument 'text'"):
+    with pytest.raises(ArgumentError, match=r"^step 'measure', argument 'text': (?!text)"):
         world.run(graph, FUNCTIONS)
 
 
