@@ -23,6 +23,7 @@ before = outside()
 import mlflow_pipes
 bare = [name for name in sys.modules if name.startswith('mlflow_pipes.')]
 from mlflow_pipes import *
+import mlflow_pipes.lifecycle, mlflow_pipes_steps
 public = outside()
 import mlflow_pipes.targets.local.worker_main
 print(json.dumps([before, bare, public, outside()]))

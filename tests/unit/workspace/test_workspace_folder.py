@@ -63,11 +63,6 @@ def test_a_folder_that_may_not_be_written_is_an_error_with_the_remedy(tmp_path):
         tmp_path.chmod(0o755)
 
 
-def test_importing_the_workspace_imports_no_database():
-    code = "import sys, mlflow_pipes.workspace; sys.exit(any(m in sys.modules for m in ('sqlalchemy', 'alembic', 'mlflow')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_a_ready_workspace_is_opened_without_alembic(tmp_path):
     code = f"import sys; from mlflow_pipes.workspace import Workspace; Workspace.open({str(tmp_path)!r}); sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
