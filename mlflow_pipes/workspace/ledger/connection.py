@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -142,6 +142,12 @@ class Database:
                 self._connection = None
                 self._cursor.close()
                 self._engine.dispose()
+
+    def __del__(self) -> None:
+        """Close what nobody closed at once: SQLAlchemy's objects are cycles, and their files would pile up."""
+        if getattr(self, "_connection", None) is not None:
+            with suppress(Exception):  # the interpreter may be ending
+                self.close()
 
     def _open(self) -> Connection:
         if self._connection is None:
