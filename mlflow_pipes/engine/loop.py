@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
@@ -197,8 +196,14 @@ class Engine:
 
     def _heartbeat(self, now: float) -> None:
         self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
-        if self._ledger.heartbeat(self._started.run_id, now).cancel_requested:
+        heard = self._ledger.heartbeat(self._started.run_id, now)
+        if heard.cancel_requested:
             self._handle(messages.CancelRequested("cancelled from another process"), now)
+        for node, facts in list(self._facts.items()) if heard.lost_tokens else ():
+            if facts.token in heard.lost_tokens:
+                facts.token = 0
+                self._handle(messages.ClaimLost(node), now)
+                self._landed(facts.key, node, now)
 
     # --- events from targets ------------------------------------------------------------------------------------
 
@@ -393,8 +398,3 @@ def _target_name(node: StepNode, targets: Mapping[str, ComputeTarget], default: 
             f"(there are: {known})"
         )
     return name
-
-
-def random_id() -> str:
-    """Return 32 random hex digits, as MLflow's run ids are."""
-    return os.urandom(16).hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -226,3 +227,8 @@ class Recorder:
             ),
             now,
         )
+
+
+def random_id() -> str:
+    """Return 32 random hex digits, as MLflow's run ids are."""
+    return os.urandom(16).hex()

@@ -33,6 +33,13 @@ class HeldElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimLost:
+    """Another run has taken the node's key over, because this one gave no sign of life for too long."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unresolvable:
     """The node's arguments cannot be formed: an output lacks the field or item that it asks for, or is not readable.
 
@@ -88,7 +95,16 @@ class CancelRequested:
 
 
 Event: TypeAlias = (
-    Known | ToDo | HeldElsewhere | Unresolvable | Started | Succeeded | Failed | TimePassed | CancelRequested
+    Known
+    | ToDo
+    | HeldElsewhere
+    | ClaimLost
+    | Unresolvable
+    | Started
+    | Succeeded
+    | Failed
+    | TimePassed
+    | CancelRequested
 )
 
 # --- commands ---------------------------------------------------------------------------------------------------

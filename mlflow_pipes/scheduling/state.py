@@ -28,6 +28,7 @@ from mlflow_pipes.scheduling.messages import (
     CancelAttempt,
     CancelRequested,
     Changed,
+    ClaimLost,
     Command,
     Event,
     Failed,
@@ -97,6 +98,7 @@ class RunState:
         self._failures: dict[str, int] = {}
         self._recoveries: dict[str, int] = {}
         self._claimed: set[str] = set()
+        self._taken_over: set[str] = set()
         self._forget: set[str] = set()
         self._retries: list[tuple[float, str]] = []
         self._held: dict[str, tuple[float, float]] = {}
@@ -132,6 +134,8 @@ class RunState:
                 commands = self._on_known(event.node)
             case HeldElsewhere():
                 commands = self._on_held(event.node, now)
+            case ClaimLost():
+                commands = self._on_claim_lost(event.node)
             case Unresolvable():
                 commands = self._on_unresolvable(event)
             case Failed():
@@ -178,6 +182,13 @@ class RunState:
             _, wait = self._held.get(node, (0.0, HELD_POLL_FIRST_S / 1.5))
             wait = min(wait * 1.5, HELD_POLL_MOST_S)
             self._held[node] = (now + wait, wait)
+        return []
+
+    def _on_claim_lost(self, node: str) -> list[Command]:
+        """Have a step looked up again before it is started (again); an attempt that runs may end."""
+        self._claimed.discard(node)
+        if self.status[node] in {Status.QUEUED, Status.RUNNING}:
+            self._taken_over.add(node)
         return []
 
     def _on_succeeded(self, event: Succeeded) -> list[Command]:
@@ -237,6 +248,7 @@ class RunState:
 
     def _look_up(self, node: str) -> list[Command]:
         self.status[node] = Status.LOOKING_UP
+        self._taken_over.discard(node)
         forget = node in self._forget
         self._forget.discard(node)
         return [LookUpNode(node, forget)]
@@ -252,6 +264,10 @@ class RunState:
         commands: list[Command] = []
         room = self._rooms[target]
         while not self._stopping and (node := room.take()) is not None:
+            if node in self._taken_over:
+                self._leave_room(node)
+                commands += self._look_up(node)
+                continue
             self.status[node] = Status.RUNNING
             number = self._number[node] = self._number.get(node, 0) + 1
             commands += [Submit(node, number, target), Changed(node, Status.RUNNING)]

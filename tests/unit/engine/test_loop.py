@@ -3,9 +3,11 @@
 import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
 from mlflow_pipes import content
 from mlflow_pipes.digests import digest_bytes
@@ -24,10 +26,11 @@ from mlflow_pipes.model.attempt import (
     LogLine,
 )
 from mlflow_pipes.model.graph import Constant, Gather, Graph, Output, StepNode
-from mlflow_pipes.model.run import EntryForgotten, OutputCached, RunEnded, RunStarted, Status, StepChanged
+from mlflow_pipes.model.run import EntryForgotten, LookUp, OutputCached, RunEnded, RunStarted, Status, StepChanged
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+from mlflow_pipes.workspace.ledger.tables import claims
 
 LARGE = "x" * 5000  # more than rides inline
 
@@ -407,3 +410,26 @@ def test_an_output_of_a_codec_that_is_not_installed_is_made_again(world):
     world.ledger.exchange([EntryForgotten(entry.key), replace(entry, output=foreign)], [], time.time())
     status, target, _ = world.run(FLOW, FUNCTIONS)
     assert (status, done_nodes(target)) == (Status.SUCCEEDED, [("make", 1), ("measure", 1)])
+
+
+def test_a_step_whose_key_another_run_took_over_and_computed_is_not_computed_again(world):
+    names = ("make[1]", "make[2]", "make[3]")
+    graph = graph_of(*(node(name, {"size": Constant(position)}) for position, name in enumerate(names)))
+    engine, target, seen = world.engine(graph, FUNCTIONS, {("make[1]", 1): "hang", ("make[2]", 1): "hang"})
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(engine.run)
+        while len(target.assignments) < 2:
+            time.sleep(0.01)
+        # This run stood still for so long that another took its keys, and has computed the one that waits for room.
+        late = time.time() + 60.0
+        keys = [key for (key,) in world.ledger.database.rows(select(claims.c.key))]
+        world.ledger.exchange([], [LookUp(key, "f" * 32) for key in keys], late)
+        for key in keys:
+            output = content.store("from the other", world.datastore)
+            world.ledger.exchange([OutputCached(key, output, "e" * 32, "flow", "make", late, 1.0, token=0)], [], late)
+        time.sleep(1.2)  # a heartbeat
+        for assignment in list(target.assignments):
+            target.report(AttemptSucceeded(assignment.attempt, content.store("x", world.datastore), late, late))
+        assert running.result(10) is Status.SUCCEEDED
+    assert {name for name, _ in done_nodes(target)} == {"make[1]", "make[2]"}
+    assert sorted(final(seen).values()) == [Status.REUSED, Status.SUCCEEDED, Status.SUCCEEDED]

@@ -7,6 +7,7 @@ from mlflow_pipes.scheduling.messages import (
     CancelAttempt,
     CancelRequested,
     Changed,
+    ClaimLost,
     Failed,
     Finish,
     HeldElsewhere,
@@ -216,3 +217,18 @@ def test_lost_inputs_of_a_step_that_was_stopped_meanwhile_are_not_made_again():
     lost = Failure(FailureKind.INPUT, "lost")
     assert state.handle(Unresolvable("child", lost, ("parent",)), 0.0) == []
     assert state.finished
+
+
+def test_a_queued_step_whose_claim_was_taken_over_is_looked_up_again_instead_of_started():
+    state = machine({name: [] for name in "abc"}, slots=1)
+    state.begin(0.0)
+    for name in "abc":
+        state.handle(ToDo(name), 0.0)
+    for name in "ab":
+        assert state.handle(ClaimLost(name), 1.0) == []
+    commands = state.handle(Succeeded("a", 1), 2.0)
+    assert submitted(commands) == ["c"]
+    assert LookUpNode("b") in commands
+    assert Release("a") not in commands
+    state.handle(Known("b"), 3.0)
+    assert state.handle(Succeeded("c", 1), 3.0)[-1] == Finish(Status.SUCCEEDED)
