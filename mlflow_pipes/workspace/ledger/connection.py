@@ -72,7 +72,8 @@ class Database:
         self.place = place
         self._lock = threading.RLock()
         self._local = url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {}
+        # Nothing to reset when a connection goes back: transactions are ours, and the database may be closed by then.
+        options: dict[str, Any] = {"pool_reset_on_return": None}
         if self._local:
             options["connect_args"] = {"check_same_thread": False, "timeout": _BUSY_TIMEOUT_S}
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=StaticPool, **options)
