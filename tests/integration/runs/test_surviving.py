@@ -145,6 +145,72 @@ def test_two_runs_started_together_do_each_step_once(project):
         assert set(ran.values()) == {1}
 
 
+def test_what_a_killed_run_was_computing_is_taken_over_at_once(project):
+    killed = start(project, seconds=1.5)
+    wait_for_running_steps(project, 2)
+    other = start(project, seconds=1.5)
+    time.sleep(1.0)  # it waits for the first one's steps by now
+    assert not effects(project)
+    killed.kill()
+    killed.communicate()
+    died = time.monotonic()
+    wait_for_effects(project, 1)
+    assert time.monotonic() - died < 4.0  # far below the lease of 30 s
+    os.kill(other.pid, signal.SIGINT)
+    other.communicate(timeout=10)
+    with Workspace.open(project) as workspace:
+        assert sorted(run.status for run in workspace.runs.list()) == ["cancelled", "interrupted"]
+
+
+def wait_for_running_steps(project, count, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    with Workspace.open(project) as workspace:
+        while True:
+            runs = workspace.runs.list(limit=1)
+            if runs and sum(step.status == "running" for step in runs[0].steps) >= count:
+                return
+            assert time.monotonic() < deadline, "no step runs"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("whom", ["worker", "zygote"])
+def test_a_step_whose_process_is_killed_is_tried_again(project, whom):
+    """Every step may be tried three times; each effect stands once for each success."""
+    (project / "flow.py").write_text(FLOW.replace("@step", "@step(retries=3)"), encoding="utf-8")
+    process = start(project, seconds=0.3)
+    for _ in range(3):
+        wait_for_effects(project, sum(effects(project).values()) + 1)
+        children = sorted(members(process.pid) - {process.pid})
+        victims = children[1:] if whom == "worker" else children[:1]
+        for victim in victims[-1:]:
+            os.kill(victim, signal.SIGKILL)
+    finish(process)
+    assert len(effects(project)) == 24
+    assert sum(effects(project).values()) <= 24 + 6  # an effect may come before its success is told
+    with Workspace.open(project) as workspace:
+        assert workspace.runs.get("latest").status == "succeeded"
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.06, 0.15])
+def test_ctrl_c_twice_ends_at_once_with_nothing_left(project, pause_s):
+    process = start(project, seconds=30)
+    wait_for_running_steps(project, 2)
+    started = members(process.pid)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(pause_s)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=3)
+    assert process.returncode in {-signal.SIGINT, 1, 130}
+    assert b"Bad file descriptor" not in out
+    deadline = time.monotonic() + 3
+    while alive := [pid for pid in started if is_running(pid)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(0.05)
+    with Workspace.open(project) as workspace:
+        assert workspace.runs.get("latest").status in {"cancelled", "interrupted"}
+
+
 def test_ctrl_c_cancels_cleanly_within_two_seconds(project):
     process = start(project, seconds=30)
     deadline = time.monotonic() + 20
