@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.ports import Datastore
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_LONG_ATTEMPT_S = 0.1  # shorter ones leave little behind, and giving it back would cost more than they do
 # Loaded before the fork: the dynamic loader may not be used between fork and prctl in a process with threads.
 _libc = ctypes.CDLL(None)
 
@@ -93,6 +94,8 @@ class _Worker:
         if os.getpid() != self._pid:
             os._exit(0)  # the step forked, and the child came back here: only the parent answers
         self._attempts += 1
+        if ended.ended_at - ended.started_at > _LONG_ATTEMPT_S:
+            _give_memory_back()
         return self._as_message(ended, worn=not self._tidy())
 
     def _as_message(self, ended: AttemptSucceeded | AttemptFailed, *, worn: bool) -> wire.Ended:
@@ -147,6 +150,15 @@ class _Worker:
         frame = wire.encode(message)
         with self._sending:
             self._connection.sendall(frame)
+
+
+def _give_memory_back() -> None:
+    """Return what the last step freed to the system: allocators keep it, and the next step may be another worker's."""
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None:
+        pyarrow.default_memory_pool().release_unused()
+    with suppress(AttributeError):  # glibc only
+        _libc.malloc_trim(0)
 
 
 def _die_with(parent: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import URL, Connection, Dialect, Executable, Table, create_engine
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
@@ -57,6 +57,8 @@ def prepare(statement: Any, dialect: Dialect, names: Sequence[str] | None = None
 def insert_into(table: Table, dialect: Dialect) -> Any:
     """Return an INSERT that has ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
     if dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # 65 ms that a SQLite ledger need not pay
+
         return postgresql.insert(table)
     return sqlite.insert(table)
 
