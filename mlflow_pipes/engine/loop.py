@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 from mlflow_pipes.engine.assignments import Assignments
-from mlflow_pipes.engine.flights import Flights
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.engine.recorder import COMMIT_WITHIN_S, NodeFacts, Recorder, RunLog
+from mlflow_pipes.engine.twins import Twins
 from mlflow_pipes.errors import ConfigurationError, InternalError, PipesError, TargetError, WorldError, suggest
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import (
@@ -102,7 +102,7 @@ class Engine:
         self._assignments = Assignments(started.run_id, graph.name, self.step_run_ids, environ or {})
         self._facts: dict[str, NodeFacts] = {}
         self._lookups: dict[str, LookUp] = {}
-        self._flights = Flights()
+        self._twins = Twins()
         self._inbox = Inbox()
         self._cancel_reason: str | None = None
         self._next_heartbeat = 0.0
@@ -342,7 +342,7 @@ class Engine:
 
     def _landed(self, key: str, node: str, now: float) -> None:
         """Look again for the steps of this run that waited for *node* to make the output of their key."""
-        self._perform([messages.LookUpNode(waiting) for waiting in self._flights.land(key, node)], now)
+        self._perform([messages.LookUpNode(waiting) for waiting in self._twins.land(key, node)], now)
 
     def _finish(self, command: messages.Finish, now: float) -> None:
         self._status = command.status
@@ -376,7 +376,7 @@ class Engine:
                 facts.reused_from = answer.step_run_id
                 self._inputs.outputs[node] = answer.output
                 self._handle(messages.Known(node), now)
-            case Claimed() if self._flights.join(facts.key, node):
+            case Claimed() if self._twins.join(facts.key, node):
                 self._handle(messages.HeldElsewhere(node), now)
             case Claimed():
                 facts.token = answer.token

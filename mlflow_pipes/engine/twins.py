@@ -1,4 +1,4 @@
-"""Single flight within a run: of several steps with one key, one computes and the others wait for its result.
+"""Twins: steps of one run with one key. One computes and the others wait for its result.
 
 Between runs the ledger sees to it; it gives a run a key as often as that asks, under one claim.
 """
@@ -6,7 +6,7 @@ Between runs the ledger sees to it; it gives a run a key as often as that asks, 
 from __future__ import annotations
 
 
-class Flights:
+class Twins:
     """Which step of this run computes a key, and which wait for it."""
 
     __slots__ = ("_computing", "_waiting")
