@@ -1,5 +1,7 @@
 """``run(...)`` and the records that it returns, as others build on them."""
 
+import subprocess
+import sys
 import time
 from datetime import UTC
 from typing import NamedTuple
@@ -230,3 +232,29 @@ def test_a_step_that_asks_for_too_much_is_refused_before_anything_runs(workspace
 def test_an_unknown_target_is_refused_with_the_near_name(workspace):
     with pytest.raises(ConfigurationError, match="did you mean 'local'"):
         go(double(1), workspace, target="locla")
+
+
+ORCHESTRATED = """
+import sys
+from mlflow_pipes import run, step
+
+@step
+def logged(x: int) -> int:
+    import mlflow
+    mlflow.log_metric("twice", 2 * x)
+    return x
+
+if __name__ == "__main__":
+    done = run(logged(21), workspace=sys.argv[1], observers=())
+    assert done.step("logged").metrics["twice"] == 42
+    assert not [name for name in sys.modules if name.partition(".")[0] == "mlflow"], "the orchestrator imported mlflow"
+"""
+
+
+def test_the_orchestrator_never_imports_mlflow_though_its_steps_log_with_it(tmp_path):
+    script = tmp_path / "orchestrated.py"
+    script.write_text(ORCHESTRATED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "ws")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
