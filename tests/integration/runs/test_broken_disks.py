@@ -131,7 +131,8 @@ def double(number: int) -> int:
 
 @pytest.mark.parametrize("damage", ["head", "tail", "text"])
 def test_a_damaged_ledger_is_told_with_the_way_out(tmp_path, damage):
-    run(double(1), workspace=tmp_path / "w", observers=())
+    with Workspace.open(tmp_path / "w") as workspace:  # closed: an open connection would write over the damage
+        run(double(1), workspace=workspace, observers=())
     ledger = tmp_path / "w" / "ledger.db"
     for left in ledger.parent.glob("ledger.db-*"):
         left.unlink()
