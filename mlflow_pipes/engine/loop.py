@@ -361,7 +361,7 @@ class Engine:
         """Ask the cache until no answer leads to a further question."""
         while self._lookups:
             asked, self._lookups = self._lookups, {}
-            answers = self._recorder.exchange(list(asked.values()), now)
+            answers = self._recorder.ask(list(asked.values()), now)
             for node, answer in zip(asked, answers, strict=True):
                 self._on_answer(node, answer, now)
 

@@ -15,6 +15,8 @@ from mlflow_pipes.model.run import (
     AttemptEnded,
     CacheAnswer,
     CodeSeen,
+    EntryForgotten,
+    KeyReleased,
     LookUp,
     OutputCached,
     Record,
@@ -28,6 +30,10 @@ from mlflow_pipes.wording import short_text
 
 COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""
+
+
+_KEYED = (OutputCached, KeyReleased, EntryForgotten)
+"""Records that change what a look-up answers."""
 
 
 @dataclass(slots=True)
@@ -103,6 +109,16 @@ class Recorder:
         if records:
             self._observers.recorded(records)
         return answers
+
+    def ask(self, lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        """Have *lookups* answered; what is held goes along, unless it may wait and says nothing of any key.
+
+        So a chain of reused steps only reads, and is committed every 20 ms as everything else.
+        """
+        due = self.due()
+        if due is None or not now < due or any(isinstance(record, _KEYED) for record in self._records):
+            return self.exchange(lookups, now)
+        return self._ledger.exchange([], lookups, now)
 
     def line(self, line: LogLine, now: float) -> None:
         """Hold a line of a step's output until the next commit; observers see it at once."""

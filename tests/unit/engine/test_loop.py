@@ -183,6 +183,23 @@ def test_a_second_run_reuses_everything(world):
     assert set(final(seen).values()) == {Status.REUSED}
 
 
+def test_a_chain_of_reused_steps_is_looked_up_without_a_transaction_a_step(world):
+    nodes = [node("make", {"size": Constant(1)})]
+    for number in range(50):
+        nodes.append(node(f"measure[{number}]", {"text": Output(nodes[-1].id)}))
+    functions = {"make": lambda size: "x" * size, "measure": lambda text: text + "x"}
+    world.run(graph_of(*nodes), functions)
+    committed = []
+    exchange = world.ledger.exchange
+    world.ledger.exchange = lambda records, lookups, now: (
+        committed.append(len(records)) or exchange(records, lookups, now)
+    )
+    status, target, seen = world.run(graph_of(*nodes), functions)
+    assert (status, target.assignments) == (Status.SUCCEEDED, [])
+    assert set(final(seen).values()) == {Status.REUSED}
+    assert sum(count > 0 for count in committed) < 10
+
+
 def test_a_literal_and_an_output_of_the_same_value_are_the_same_input(world):
     world.run(
         graph_of(node("one", {}), node("double", {"x": Output("one")})), {"one": lambda: 1, "double": lambda x: 2 * x}
