@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,13 @@ def leaves_of(artifact: Artifact) -> Iterator[Leaf]:
 def _blobs_of_leaf(leaf: Leaf, datastore: Datastore) -> set[Digest]:
     found = set() if leaf.inline is not None else {leaf.digest}
     codec = named(leaf.codec)
-    if isinstance(codec, Manifest):
+    if _is_manifest(type(codec)):
+        assert isinstance(codec, Manifest)
         found |= codec.blobs(root_blob(leaf, datastore), datastore)
     return found
+
+
+@functools.cache
+def _is_manifest(codec: type) -> bool:
+    """Whether codecs of a class name further blobs; asked once a class, since asking a protocol is slow."""
+    return issubclass(codec, Manifest)

@@ -89,10 +89,12 @@ class Recorder:
         self._observers = observers
         self._records: list[Record] = []
         self._oldest: float | None = None
+        self._holds_keyed = False
 
     def add(self, record: Record, now: float) -> None:
         """Hold a record until the next commit."""
         self._records.append(record)
+        self._holds_keyed = self._holds_keyed or isinstance(record, _KEYED)
         if self._oldest is None:
             self._oldest = now
 
@@ -103,6 +105,7 @@ class Recorder:
     def exchange(self, lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
         """Commit all records held, and have *lookups* answered in the same transaction."""
         records, self._records, self._oldest = self._records, [], None
+        self._holds_keyed = False
         answers = self._ledger.exchange(records, lookups, now)
         if self._log is not None:
             self._log.flush()
@@ -116,7 +119,7 @@ class Recorder:
         So a chain of reused steps only reads, and is committed every 20 ms as everything else.
         """
         due = self.due()
-        if due is None or not now < due or any(isinstance(record, _KEYED) for record in self._records):
+        if self._holds_keyed or due is None or not now < due:
             return self.exchange(lookups, now)
         return self._ledger.exchange([], lookups, now)
 
