@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 
 from benchmarks.measuring import PROJECT, Figure, process
 
@@ -17,7 +18,9 @@ def measure(runs: int = 5) -> list[Figure]:
     answers = set()
     for _ in range(runs):
         for name in SCRIPTS:
-            usage = process([str(PROJECT / "benchmarks" / "table_scripts" / f"{name}.py"), str(ROWS)])
+            script = str(PROJECT / "benchmarks" / "table_scripts" / f"{name}.py")
+            with tempfile.TemporaryDirectory() as folder:  # its removal is nobody's work
+                usage = process([script, str(ROWS), folder])
             answer, peak = usage.stdout.split()
             answers.add(answer)
             walls[name].append(usage.wall_s)

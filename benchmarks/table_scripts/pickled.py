@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-import tempfile
 from pathlib import Path
 
 from work import MemoryWatch, clean, make, summarise
@@ -17,5 +16,5 @@ def handed_on(value, folder):
 
 
 watch = MemoryWatch()
-with tempfile.TemporaryDirectory() as folder:
-    print(summarise(handed_on(clean(handed_on(make(int(sys.argv[1])), folder)), folder)), watch.peak_bytes)
+rows, folder = int(sys.argv[1]), sys.argv[2]
+print(summarise(handed_on(clean(handed_on(make(rows), folder)), folder)), watch.peak_bytes)

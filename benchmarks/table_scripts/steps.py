@@ -1,7 +1,6 @@
 """The same as steps of a pipeline, on ``local``."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +45,6 @@ def large(rows: int) -> float:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, Workspace.open(Path(folder) / ".pipes") as workspace:
+    with Workspace.open(Path(sys.argv[2]) / ".pipes") as workspace:
         done = run(large(int(sys.argv[1])), workspace=workspace, observers=())
         print(done.output(), max(one.metrics.get("peak_bytes", 0.0) for one in done.steps))
