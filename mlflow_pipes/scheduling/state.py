@@ -368,6 +368,11 @@ class RunState:
         for again in [*producers, node]:
             if self.status[again] is Status.WAITING:
                 parents = self.graph.nodes[again].parents()
+                lost = sorted(p for p in parents if self.status[p] in ENDED and self.status[p] not in GOOD)
+                if lost:  # what it needs was to be made again, too, and could not be
+                    commands += self._end(again, Status.SKIPPED, f"upstream step {lost[0]!r} failed")
+                    commands += self._skip_below(again)
+                    continue
                 self._missing[again] = {parent for parent in parents if self.status[parent] not in GOOD}
                 commands += [] if self._missing[again] else self._look_up(again)
         return commands

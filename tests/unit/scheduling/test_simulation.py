@@ -5,7 +5,7 @@ import random
 
 import networkx as nx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlflow_pipes.errors import ConfigurationError
@@ -43,6 +43,11 @@ faults = st.builds(
 
 @settings(deadline=None, max_examples=75)
 @given(edges=edges(), faults=faults, seed=st.integers(0, 10_000), slots=st.integers(1, 4), fail_fast=st.booleans())
+@example(  # a lost output whose own input could not be made again
+    edges={"n0": [], "n1": ["n0"], "n2": [], "n3": ["n0", "n2"], "n4": ["n3"], "n5": [], "n6": ["n0", "n1", "n2", "n3"],
+           "n7": ["n0", "n4"], "n8": ["n0"]},
+    faults=Faults(lost=0.1, lost_input=0.2), seed=393, slots=3, fail_fast=False,
+)  # fmt: skip
 def test_whatever_goes_wrong_every_run_ends_in_order_and_leaks_nothing(edges, faults, seed, slots, fail_fast):
     rng = random.Random(seed)
     options = {
