@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +25,10 @@ from mlflow_pipes.scheduling.messages import (
     Started,
     Submit,
     Succeeded,
-    TimePassed,
     ToDo,
 )
 from mlflow_pipes.scheduling.state import RunState
+from mlflow_pipes.scheduling.virtual_time import VirtualTime
 
 
 def trivial_graph(
@@ -118,50 +117,31 @@ class Simulation:
         self._duration_s = duration_s
         self._faults = faults
         self._random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
-        self._now = 0.0
-        self._queue: list[tuple[float, int, Event]] = []
-        self._sequence = 0
         self._running: dict[str, tuple[int, float]] = {}
         self._capacity = capacity
         self._cancelled = False
         self.trace = Trace()
         target_of = dict.fromkeys(graph.nodes, "local")
         self._state = RunState(graph, {"local": capacity}, target_of, {}, self._random.random)
+        self._time = VirtualTime(self._state, self._perform, self._note)
 
     def run(self, events_at_most: int = 1_000_000) -> Trace:
         """Run to the end, or until nothing more can happen."""
         if self._faults.cancel_at is not None:
-            self._send(self._faults.cancel_at, CancelRequested())
-        self._perform(self._state.begin(self._now))
-        for _ in range(events_at_most):
-            if self._state.finished:
-                break
-            wake = self._state.next_wake()
-            if self._queue and (wake is None or self._queue[0][0] <= wake):
-                self._now, _, event = heapq.heappop(self._queue)
-                self._note(event)
-                self._perform(self._state.handle(event, self._now))
-            elif wake is not None:
-                self._now = max(self._now, wake)
-                self._perform(self._state.handle(TimePassed(), self._now))
-            else:
-                break
-        self.trace.makespan_s = self._now
-        for _, _, event in self._queue:
+            self._time.send(self._faults.cancel_at, CancelRequested())
+        self._time.run(events_at_most)
+        self.trace.makespan_s = self._time.now
+        for event in self._time.undelivered():
             if isinstance(event, ToDo):  # an answer of the cache that comes after the end
-                self._perform(self._state.handle(event, self._now))
+                self._perform(self._state.handle(event, self._time.now))
         return self.trace
-
-    def _send(self, at: float, event: Event) -> None:
-        self._sequence += 1
-        heapq.heappush(self._queue, (at, self._sequence, event))
 
     def _note(self, event: Event) -> None:
         if isinstance(event, CancelRequested):
             self._cancelled = True
         if isinstance(event, (Succeeded, Failed)) and self._running.get(event.node, (0, 0.0))[0] == event.number:
             _, start = self._running.pop(event.node)
-            self.trace.spans.append((event.node, event.number, start, self._now))
+            self.trace.spans.append((event.node, event.number, start, self._time.now))
             if isinstance(event, Succeeded):
                 self.trace.claims.discard(event.node)
 
@@ -174,7 +154,7 @@ class Simulation:
                     self._submit(command)
                 case CancelAttempt():
                     failure = Failure(FailureKind.CANCELLED, "cancelled")
-                    self._send(self._now + 0.01, Failed(command.node, command.number, failure))
+                    self._time.send(self._time.now + 0.01, Failed(command.node, command.number, failure))
                 case Release():
                     self.trace.claims.discard(command.node)
                 case Changed():
@@ -190,30 +170,30 @@ class Simulation:
         self._check_parents(command.node)
         chance = self._random.random()
         if not command.forget and chance < self._faults.hit:
-            self._send(self._now, Known(command.node))
+            self._time.send(self._time.now, Known(command.node))
         elif chance < self._faults.hit + self._faults.held:
-            self._send(self._now, HeldElsewhere(command.node))
+            self._time.send(self._time.now, HeldElsewhere(command.node))
         else:
             self.trace.claims.add(command.node)
-            self._send(self._now, ToDo(command.node))
+            self._time.send(self._time.now, ToDo(command.node))
 
     def _submit(self, command: Submit) -> None:
         if self._cancelled:
             self.trace.broken.append(f"{command.node} started after cancel")
         self._check_parents(command.node)
         node, number = command.node, command.number
-        self._running[node] = (number, self._now)
+        self._running[node] = (number, self._time.now)
         used = sum(self._graph.nodes[name].options.cpus for name in self._running)
         if used > self._capacity.cpus + 1e-9 or len(self._running) > self._capacity.slots:
             self.trace.broken.append(f"the target was overfull when {node} started")
-        self._send(self._now, Started(node, number))
-        end = self._now + self._duration_s(node)
+        self._time.send(self._time.now, Started(node, number))
+        end = self._time.now + self._duration_s(node)
         answer = self._answer(node, number)
-        self._send(end, answer)
+        self._time.send(end, answer)
         if self._random.random() < self._faults.duplicate:
-            self._send(end, answer)
+            self._time.send(end, answer)
         if self._random.random() < self._faults.late:
-            self._send(end + 100.0 * self._random.random(), answer)
+            self._time.send(end + 100.0 * self._random.random(), answer)
 
     def _answer(self, node: str, number: int) -> Event:
         chance, faults = self._random.random(), self._faults
