@@ -9,7 +9,7 @@ from mlflow_pipes.content.describing import describe
 from mlflow_pipes.content.loading import load
 from mlflow_pipes.content.memo import FileMemo, FileState, MemoryFileMemo
 from mlflow_pipes.content.model.signed import SignedModel
-from mlflow_pipes.content.parts import blobs_of, is_whole, leaves_of, select
+from mlflow_pipes.content.parts import blobs_of, is_whole, items_of, leaves_of, select
 from mlflow_pipes.content.storing import store
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "blobs_of",
     "describe",
     "is_whole",
+    "items_of",
     "leaves_of",
     "load",
     "select",

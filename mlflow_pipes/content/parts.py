@@ -97,6 +97,28 @@ def _part(value: Any, key: str | int, before: Sequence[str | int]) -> Any:
     raise NotFoundError(f"{where} is a {type(value).__name__}{size} and has no part {key!r}")
 
 
+def items_of(artifact: Artifact, datastore: Datastore) -> tuple[tuple[str | int, ...] | None, list[Artifact]] | None:
+    """Return the keys (None but for a dict) and the items of a list, tuple or dict; None for anything else.
+
+    Each item has the identity that it has alone.
+
+    Raises:
+        BlobMissingError, BlobCorruptError: the blob that holds them cannot be used.
+    """
+    if isinstance(artifact, Collection):
+        if artifact.kind == "record":
+            return None
+        return (artifact.keys if artifact.kind == "dict" else None), list(artifact.items)
+    if artifact.codec not in {"json", "pickle"}:
+        return None
+    value = load(artifact, datastore)
+    if isinstance(value, dict):
+        return tuple(value), [store(item, datastore) for item in value.values()]
+    if isinstance(value, list | tuple | range):
+        return None, [store(item, datastore) for item in value]
+    return None
+
+
 def blobs_of(artifact: Artifact, datastore: Datastore) -> set[Digest]:
     """Return the digests of all blobs that loading an artifact needs; none for what it carries inline.
 

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "tree": (f"{_CODECS}.files", "TREE"),
     "figure": (f"{_CODECS}.figure", "CODEC"),
     "model": (f"{_CODECS}.model", "CODEC"),
+    "graph": (f"{_CODECS}.graph", "CODEC"),
     "pickle": (f"{_CODECS}.pickled", "CODEC"),
 }
 
@@ -36,7 +37,7 @@ _BY_PACKAGE: dict[str, tuple[str, ...]] = {
     "pyarrow": ("table",),
     "numpy": ("array",),
     "matplotlib": ("figure",),
-    "mlflow_pipes": ("model",),
+    "mlflow_pipes": ("model", "graph"),
     **dict.fromkeys(
         ("sklearn", "xgboost", "lightgbm", "catboost", "torch", "keras", "tensorflow", "statsmodels", "prophet"),
         ("model",),

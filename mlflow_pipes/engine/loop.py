@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import assert_never
 
 from mlflow_pipes.engine.assignments import Assignments
+from mlflow_pipes.engine.endings import failure_of, outcome_of
+from mlflow_pipes.engine.growing import Growing
+from mlflow_pipes.engine.growths import is_growth
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.engine.recorder import COMMIT_WITHIN_S, NodeFacts, Recorder, RunLog
+from mlflow_pipes.engine.roster import Roster
 from mlflow_pipes.engine.twins import Twins
-from mlflow_pipes.errors import ConfigurationError, InternalError, PipesError, TargetError, WorldError, suggest
+from mlflow_pipes.errors import InternalError, PipesError, TargetError, WorldError
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import (
     AttemptFailed,
@@ -44,7 +50,6 @@ from mlflow_pipes.model.run import (
 from mlflow_pipes.ports import Clock, ComputeTarget, Ledger, Polled, RunObserver
 from mlflow_pipes.scheduling import messages
 from mlflow_pipes.scheduling.keys import action_key
-from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
 from mlflow_pipes.scheduling.state import RunState
 
 HEARTBEAT_EVERY_S = 1.0
@@ -67,6 +72,7 @@ class Engine:
         new_id: gives ids of 32 hex digits.
         chance: gives numbers in [0, 1).
         environ: environment variables for every attempt.
+        inbox: where targets that were started before report to; the engine closes it when the run is over.
 
     Raises:
         ConfigurationError: a step names a target that is not there, or asks for more than it has.
@@ -87,6 +93,7 @@ class Engine:
         new_id: Callable[[], str],
         chance: Callable[[], float] = random.random,
         environ: Mapping[str, str] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._graph = graph
         self._started = started
@@ -95,29 +102,26 @@ class Engine:
         self._targets = targets
         self._observers = Observers(observers)
         self._clock = clock
-        self._target_of = {node.id: _target_name(node, targets, default_target) for node in graph.nodes.values()}
         self._polled = [target for target in targets.values() if isinstance(target, Polled)]
-        self.step_run_ids = {name: new_id() for name in [*graph.groups, *graph.nodes]}
-        self._recorder = Recorder(started.run_id, graph, self.step_run_ids, ledger, log, self._observers)
-        self._assignments = Assignments(started.run_id, graph.name, self.step_run_ids, environ or {})
+        self._roster = Roster(targets, default_target, ledger.estimates(graph.name), new_id)
+        self._roster.add(graph.groups, graph.nodes)
+        self._recorder = Recorder(started.run_id, graph.name, self._roster.step_run_ids, ledger, log, self._observers)
+        self._growing = Growing(self._roster, inputs, self._recorder)
+        self._assignments = Assignments(started.run_id, graph.name, self._roster.step_run_ids, environ or {})
         self._facts: dict[str, NodeFacts] = {}
         self._lookups: dict[str, LookUp] = {}
         self._twins = Twins()
-        self._inbox = Inbox()
+        self._events: deque[messages.Event] = deque()
+        self._handling = False
+        self._inbox = inbox or Inbox()
         self._cancel_reason: str | None = None
         self._next_heartbeat = 0.0
         self._status = Status.RUNNING
-        self._state = self._new_state(chance)
-
-    def _new_state(self, chance: Callable[[], float]) -> RunState:
-        children: dict[str, list[str]] = {}
-        for node in self._graph.nodes.values():
-            for parent in node.parents():
-                children.setdefault(parent, []).append(node.id)
-        estimates = self._ledger.estimates(self._graph.name)
-        ranks = critical_path_s(list(self._graph.nodes), children, estimates, run_default_estimate_s(estimates))
-        capacities = {name: target.capacity() for name, target in self._targets.items()}
-        return RunState(self._graph, capacities, self._target_of, ranks, chance)
+        capacities = {name: target.capacity() for name, target in targets.items()}
+        ranks = self._roster.ranks(graph.nodes)
+        self._state = RunState(graph, capacities, self._roster.target_of, ranks, chance)
+        inputs.failure_of = partial(failure_of, self._state)
+        inputs.outcome = partial(outcome_of, self._state, started)
 
     # --- for others ---------------------------------------------------------------------------------------------
 
@@ -134,7 +138,7 @@ class Engine:
         """Run the graph to its end and return how it ended."""
         now = self._clock.now()
         self._recorder.add(self._started, now)
-        self._recorder.declare(now)
+        self._recorder.declare(self._graph.groups, self._graph.nodes, now)
         self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
         try:
             self._recorder.exchange([], now)  # the run is there for others to see before anything runs
@@ -224,24 +228,27 @@ class Engine:
                 assert_never(event)
 
     def _on_succeeded(self, event: AttemptSucceeded, now: float) -> None:
-        node = self._graph.nodes[event.attempt.node]
+        node = self._roster.nodes[event.attempt.node]
         facts = self._facts[node.id]
         if event.attempt.number != self._state.attempts(node.id):
             return  # a late answer of an attempt that was given up
         facts.last = event
         facts.reused_from = None
-        self._inputs.outputs[node.id] = event.output
         self._recorder.output_cached(node, event, facts, now)
-        self._recorder.attempt_ended(event, self._target_of[node.id], now)
+        self._recorder.attempt_ended(event, self._roster.target_of[node.id], now)
         facts.token = 0
         self._landed(facts.key, node.id, now)
-        self._handle(messages.Succeeded(node.id, event.attempt.number), now)
+        if is_growth(event.output):
+            self._handle(self._growing.returned(node, event.output, event.attempt.number, now), now)
+        else:
+            self._inputs.outputs[node.id] = event.output
+            self._handle(messages.Succeeded(node.id, event.attempt.number), now)
 
     def _on_failed(self, event: AttemptFailed, now: float) -> None:
-        node = self._graph.nodes[event.attempt.node]
+        node = self._roster.nodes[event.attempt.node]
         facts = self._facts[node.id]
         facts.last = event
-        self._recorder.attempt_ended(event, self._target_of[node.id], now)
+        self._recorder.attempt_ended(event, self._roster.target_of[node.id], now)
         producers: tuple[str, ...] = ()
         if event.failure.kind is FailureKind.INPUT:
             producers = self._lost_inputs(node, event.failure.blobs)
@@ -259,7 +266,16 @@ class Engine:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def _handle(self, event: messages.Event, now: float) -> None:
-        self._perform(self._state.handle(event, self._clock.monotonic()), now)
+        """Tell the state machine, and carry out what it answers; what follows from that waits for its turn."""
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                self._perform(self._state.handle(self._events.popleft(), self._clock.monotonic()), now)
+        finally:
+            self._handling = False
 
     def _perform(self, commands: Iterable[messages.Command], now: float) -> None:
         for command in commands:
@@ -268,6 +284,8 @@ class Engine:
                     self._look_up(command, now)
                 case messages.Submit():
                     self._submit(command)
+                case messages.Conclude():
+                    self._handle(self._growing.concluded(command.node), now)
                 case messages.Changed():
                     self._record_change(command, now)
                 case messages.CancelAttempt():
@@ -281,7 +299,7 @@ class Engine:
                     assert_never(command)
 
     def _look_up(self, command: messages.LookUpNode, now: float) -> None:
-        node = self._graph.nodes[command.node]
+        node = self._roster.nodes[command.node]
         known = self._facts.get(node.id)
         if command.forget and known is not None:
             self._recorder.add(EntryForgotten(known.key), now)
@@ -289,6 +307,10 @@ class Engine:
             arguments = self._inputs.arguments(node)
         except PipesError as error:
             self._unresolvable(node, error, now)
+            return
+        if node.maps is not None:
+            self._facts[node.id] = NodeFacts()
+            self._handle(self._growing.mapped(node, arguments, now), now)
             return
         inputs = {name: artifact.identity for name, artifact in arguments.items()}
         key = action_key(node.step.code.digest, inputs)
@@ -303,14 +325,13 @@ class Engine:
         kind = FailureKind.EXCEPTION
         if isinstance(error, WorldError):
             kind = FailureKind.INPUT
-            parents = node.parents() & self._inputs.outputs.keys()
-            producers = tuple(sorted(p for p in parents if not self._inputs.is_whole(self._inputs.outputs[p])))
+            producers = self._inputs.incomplete_producers(node)
         failure = Failure(kind, f"the arguments of step {node.id!r} cannot be formed: {error}")
         self._facts.setdefault(node.id, NodeFacts())
         self._handle(messages.Unresolvable(node.id, failure, producers), now)
 
     def _submit(self, command: messages.Submit) -> None:
-        node = self._graph.nodes[command.node]
+        node = self._roster.nodes[command.node]
         assignment = self._assignments.of(node, self._facts[node.id], command.number)
         try:
             self._targets[command.target].submit(assignment)
@@ -321,7 +342,7 @@ class Engine:
 
     def _record_change(self, command: messages.Changed, now: float) -> None:
         node = command.node
-        is_step = node in self._graph.nodes
+        is_step = node in self._roster.nodes
         self._recorder.changed(
             node,
             command.status,
@@ -329,7 +350,7 @@ class Engine:
             now,
             facts=self._facts.get(node),
             output=self._inputs.outputs.get(node) if command.status.good else None,
-            target=self._target_of[node] if is_step and command.status is Status.RUNNING else None,
+            target=self._roster.target_of[node] if is_step and command.status is Status.RUNNING else None,
             attempts=self._state.attempts(node) if is_step else None,
         )
 
@@ -374,8 +395,11 @@ class Engine:
                     self._perform([messages.LookUpNode(node, forget=True)], now)
                     return
                 facts.reused_from = answer.step_run_id
-                self._inputs.outputs[node] = answer.output
-                self._handle(messages.Known(node), now)
+                if is_growth(answer.output):
+                    self._handle(self._growing.returned(self._roster.nodes[node], answer.output, None, now), now)
+                else:
+                    self._inputs.outputs[node] = answer.output
+                    self._handle(messages.Known(node), now)
             case Claimed() if self._twins.join(facts.key, node):
                 self._handle(messages.HeldElsewhere(node), now)
             case Claimed():
@@ -387,14 +411,3 @@ class Engine:
                 raise InternalError(f"the ledger did not claim the key of {node!r} as asked")
             case _:
                 assert_never(answer)
-
-
-def _target_name(node: StepNode, targets: Mapping[str, ComputeTarget], default: str) -> str:
-    name = node.options.target or default
-    if name not in targets:
-        known = ", ".join(sorted(targets))
-        raise ConfigurationError(
-            f"step {node.id!r} names the target {name!r}, which is not configured{suggest(name, targets)} "
-            f"(there are: {known})"
-        )
-    return name

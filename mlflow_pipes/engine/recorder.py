@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mlflow_pipes import content
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
-from mlflow_pipes.model.graph import Constant, Graph, StepNode
+from mlflow_pipes.model.graph import Constant, GroupNode, StepNode, Stored
 from mlflow_pipes.model.run import (
     AttemptEnded,
     CacheAnswer,
@@ -26,7 +27,7 @@ from mlflow_pipes.model.run import (
     StepTracked,
 )
 from mlflow_pipes.ports import Ledger
-from mlflow_pipes.wording import short_text
+from mlflow_pipes.wording import clipped, short_text
 
 COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""
@@ -65,7 +66,7 @@ class Recorder:
 
     Args:
         run_id: of the run.
-        graph: what runs.
+        pipeline: its pipeline's name.
         step_run_ids: id of each node's and each group's run.
         ledger: takes the records and answers look-ups.
         log: keeps what steps print.
@@ -75,14 +76,17 @@ class Recorder:
     def __init__(
         self,
         run_id: str,
-        graph: Graph,
+        pipeline: str,
         step_run_ids: Mapping[str, str],
         ledger: Ledger,
         log: RunLog | None,
         observers: Observers,
     ) -> None:
         self._run_id = run_id
-        self._graph = graph
+        self._pipeline = pipeline
+        self._nodes: dict[str, StepNode] = {}
+        self._seen_code: set[str] = set()
+        self._position = 0
         self._ids = step_run_ids
         self._ledger = ledger
         self._log = log
@@ -131,27 +135,19 @@ class Recorder:
             self._oldest = now
         self._observers.seen(line)
 
-    def declare(self, now: float) -> None:
-        """Record every group, node and code fingerprint of the graph."""
-        position = 0
-        for group in self._graph.groups.values():
+    def declare(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode], now: float) -> None:
+        """Record groups, nodes and the code fingerprints of their steps: the graph's, or what a step returned."""
+        self._nodes.update(nodes)
+        for group in groups.values():
             parameters = {name: short_text(value) for name, value in group.parameters.items()}
-            self._declare(group.id, group.name, "pipeline", group.group, parameters, {}, (), position, now)
-            position += 1
-        seen: set[str] = set()
-        for node in self._graph.nodes.values():
-            if node.step.code.digest not in seen:
-                seen.add(node.step.code.digest)
+            self._declare(group.id, group.name, "pipeline", group.group, parameters, {}, (), now)
+        for node in nodes.values():
+            if node.step.code.digest not in self._seen_code:
+                self._seen_code.add(node.step.code.digest)
                 self.add(CodeSeen(node.step.code), now)
-            parameters = {
-                name: short_text(binding.value)
-                for name, binding in node.arguments.items()
-                if isinstance(binding, Constant)
-            }
             parents = tuple(sorted(node.parents()))
             tags = node.options.tags
-            self._declare(node.id, node.step.name, "step", node.group, parameters, tags, parents, position, now)
-            position += 1
+            self._declare(node.id, node.step.name, "step", node.group, _parameters(node), tags, parents, now)
 
     def _declare(
         self,
@@ -162,10 +158,10 @@ class Recorder:
         parameters: Mapping[str, str],
         tags: Mapping[str, str],
         parents: tuple[str, ...],
-        position: int,
         now: float,
     ) -> None:
         parent_id = self._run_id if group is None else self._ids[group]
+        position, self._position = self._position, self._position + 1
         self.add(
             StepDeclared(
                 self._run_id, self._ids[node], node, name, kind, parent_id, parameters, tags, parents, position
@@ -188,7 +184,7 @@ class Recorder:
         """Record a node's or a group's new status with all that is known by now."""
         last = facts.last if facts else None
         known = facts is not None and bool(facts.key)
-        step = self._graph.nodes.get(node)
+        step = self._nodes.get(node)
         self.add(
             StepChanged(
                 run_id=self._run_id,
@@ -237,7 +233,7 @@ class Recorder:
                 key=facts.key,
                 output=event.output,
                 step_run_id=self._ids[node.id],
-                pipeline=self._graph.name,
+                pipeline=self._pipeline,
                 node=node.id,
                 made_at=event.ended_at,
                 duration_s=event.ended_at - event.started_at,
@@ -246,6 +242,17 @@ class Recorder:
             ),
             now,
         )
+
+
+def _parameters(node: StepNode) -> dict[str, str]:
+    """Return the constants among a node's arguments as short texts."""
+    texts = {}
+    for name, binding in node.arguments.items():
+        if isinstance(binding, Constant):
+            texts[name] = short_text(binding.value)
+        elif isinstance(binding, Stored):
+            texts[name] = clipped(content.describe(binding.artifact), 250)
+    return texts
 
 
 def random_id() -> str:

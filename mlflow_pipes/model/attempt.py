@@ -68,6 +68,7 @@ class FailureKind(StrEnum):
     LOST = "lost"  # the worker died (segfault, os._exit, kill -9, machine gone)
     CANCELLED = "cancelled"
     WORLD = "world"  # store or target failed
+    INNER = "inner"  # a call that it returned did not end well
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from mlflow_pipes.model.artifact import CollectionKind
+from mlflow_pipes.model.artifact import Artifact, CollectionKind
 from mlflow_pipes.model.step import StepDefinition, StepOptions
 
 PathItem: TypeAlias = str | int
+HookTime: TypeAlias = Literal["on_success", "on_failure", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,28 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A value that stands in the datastore already: what a running step gave to the calls it returned."""
+
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the run went, as its exit hooks are told: a :class:`~mlflow_pipes.model.run.RunOutcome`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
-    """The output of another node, or the part of it that *path* names (fields, keys and positions)."""
+    """The output of another node, or the part of it that *path* names (fields, keys and positions).
+
+    Attributes:
+        or_failure: when the node fails or is skipped, its ``StepFailure`` stands for the output.
+    """
 
     node: str
     path: tuple[PathItem, ...] = ()
+    or_failure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,7 @@ class Gather:
     type_name: str = ""
 
 
-Binding: TypeAlias = Constant | Output | Gather
+Binding: TypeAlias = Constant | Stored | Outcome | Output | Gather
 
 
 def outputs_in(binding: Binding) -> Iterator[Output]:
@@ -50,6 +68,19 @@ def outputs_in(binding: Binding) -> Iterator[Output]:
 
 
 @dataclass(frozen=True, slots=True)
+class MapOver:
+    """That a node stands for a call per item of a list that is known when its inputs are there.
+
+    Attributes:
+        parameters: those whose arguments are taken apart; all others are shared by every call.
+        product: a call per combination of items; else the n-th items go together, and lengths must be equal.
+    """
+
+    parameters: tuple[str, ...]
+    product: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepNode:
     """One call of a step in a graph.
 
@@ -59,7 +90,10 @@ class StepNode:
         arguments: binding of each argument by parameter name, defaults not given are left out.
         options: the step's options with this call's changes.
         after: ids of nodes that must end well before, without data; not in the key.
-        group: id of the sub-pipeline it stands in, None at the top.
+        group: id of the sub-pipeline it stands in, or of the step that returned it; None at the top.
+        maps: it stands for a call per item of some of its arguments.
+        after_any: like *after*, however they end.
+        hook: when it runs at the end of the run, instead of as one of its steps.
     """
 
     id: str
@@ -68,6 +102,9 @@ class StepNode:
     options: StepOptions = StepOptions()
     after: tuple[str, ...] = ()
     group: str | None = None
+    maps: MapOver | None = None
+    after_any: tuple[str, ...] = ()
+    hook: HookTime | None = None
 
     def data_parents(self) -> set[str]:
         """Return the ids of the nodes whose outputs this one reads."""
@@ -75,17 +112,47 @@ class StepNode:
 
     def parents(self) -> set[str]:
         """Return the ids of the nodes that must end before this one starts."""
-        return self.data_parents().union(self.after)
+        return self.data_parents().union(self.after, self.after_any)
+
+    def tolerated_parents(self) -> set[str]:
+        """Return the ids of the parents that may also end badly: this node can do with their failure."""
+        outputs = [output for binding in self.arguments.values() for output in outputs_in(binding)]
+        taken = {output.node for output in outputs if output.or_failure}.union(self.after_any)
+        return taken.difference([output.node for output in outputs if not output.or_failure], self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupNode:
-    """A pipeline called inside a pipeline: a child run that holds further child runs."""
+    """A pipeline called inside a pipeline: a child run that holds further child runs.
+
+    Attributes:
+        timeout_s: longest time from its first step's start, in seconds.
+        max_parallel: how many of its steps run at once at most.
+    """
 
     id: str
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
+    timeout_s: float | None = None
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The calls that a step returned: a graph that takes the step's place. Ids are relative to the step's.
+
+    Attributes:
+        nodes, groups: as of a :class:`Graph`; at the top their group is None.
+        output: binding of what the step returned; becomes the step's output.
+        root: folder that the source files of its steps are found from (see ``growth.portable``); empty when their
+            paths are whole.
+    """
+
+    nodes: Mapping[str, StepNode]
+    groups: Mapping[str, GroupNode]
+    output: Binding
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +167,8 @@ class Graph:
         parameters: the pipeline call's arguments (plain Python values), for the record.
         fail_fast: whether the first failure cancels what runs; else everything not downstream of it goes on.
         experiment: MLflow experiment; by default the pipeline's name.
-        timeout_s: longest time of the whole run, in seconds.
+        timeout_s: longest time of the whole run, in seconds; its hooks come after that.
+        max_parallel: how many of its steps run at once at most, whatever the targets hold.
         file: source file that declares it, for the record; not in any key.
     """
 
@@ -112,6 +180,7 @@ class Graph:
     fail_fast: bool = True
     experiment: str | None = None
     timeout_s: float | None = None
+    max_parallel: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     file: str = ""
     doc: str = ""

@@ -38,6 +38,11 @@ class StepOptions:
         cpus: processor cores that an attempt occupies.
         memory_bytes: memory that an attempt occupies, 0 when unknown.
         timeout_s: longest time of one attempt, in seconds.
+        total_timeout_s: longest time from the first attempt's start, in seconds: all attempts, the waits between
+            them, and the calls that the step returned.
+        max_parallel: how many of the calls that it maps to, or returned, run at once at most.
+        max_depth: how many calls of one step may stand inside each other, each returned by the one around it.
+        optional: its failure fails neither the run nor anything else; what needs its output is skipped.
         retries: see :class:`RetryPolicy`.
         priority: larger goes first among what is ready; ties are broken by critical path.
         tags: free labels, kept with the run.
@@ -47,6 +52,10 @@ class StepOptions:
     cpus: float = 1.0
     memory_bytes: int = 0
     timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    max_parallel: int | None = None
+    max_depth: int = 1000
+    optional: bool = False
     retries: RetryPolicy = RetryPolicy()
     priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)

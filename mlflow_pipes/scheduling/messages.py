@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mlflow_pipes.model.attempt import Failure
+from mlflow_pipes.model.attempt import Capacity, Failure
+from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import Status
 
 # --- events -----------------------------------------------------------------------------------------------------
@@ -69,6 +71,39 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class Grew:
+    """A node has returned calls of further steps, which stand in it from now on; its output will be made of theirs.
+
+    Attributes:
+        number: of the attempt that returned them; None when the cache knew them, or they follow from the inputs.
+        nodes, groups: what stands in it, by their ids in the run.
+        target_of: name of each node's target.
+        ranks: length of each node's critical path in seconds, among *nodes*.
+        reused: nothing was run to know them.
+    """
+
+    node: str
+    number: int | None
+    nodes: Mapping[str, StepNode]
+    groups: Mapping[str, GroupNode]
+    target_of: Mapping[str, str]
+    ranks: Mapping[str, float]
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The output of a node that grew is put together from those of its calls.
+
+    Attributes:
+        failure: why that cannot be done; None when it was.
+    """
+
+    node: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """An attempt ended without success.
 
@@ -89,9 +124,22 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """Somebody wants the run to stop."""
+    """Somebody wants the run to stop, or one step or sub-pipeline of it, with all that is in it.
+
+    Attributes:
+        node: id of that step or sub-pipeline; None for the whole run.
+    """
 
     reason: str = "cancelled"
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOpened:
+    """A target is there that calls returned by a step ask for."""
+
+    name: str
+    capacity: Capacity
 
 
 Event: TypeAlias = (
@@ -102,9 +150,12 @@ Event: TypeAlias = (
     | Unresolvable
     | Started
     | Succeeded
+    | Grew
+    | Concluded
     | Failed
     | TimePassed
     | CancelRequested
+    | TargetOpened
 )
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -112,7 +163,7 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class LookUpNode:
-    """All inputs are there: compute the key and ask the cache. Answer: Known, ToDo, HeldElsewhere, Unresolvable.
+    """All inputs are there: compute the key and ask the cache. Answer: Known, Grew, ToDo, HeldElsewhere, Unresolvable.
 
     Attributes:
         forget: drop the cache's entry first, its blobs are gone.
@@ -124,11 +175,18 @@ class LookUpNode:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Send an attempt to a target. Answer: Started (perhaps), then Succeeded or Failed."""
+    """Send an attempt to a target. Answer: Started (perhaps), then Succeeded, Grew or Failed."""
 
     node: str
     number: int
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """All calls that a node returned have ended: put its output together. Answer: Concluded."""
+
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +222,4 @@ class Finish:
     message: str = ""
 
 
-Command: TypeAlias = LookUpNode | Submit | CancelAttempt | Release | Changed | Finish
+Command: TypeAlias = LookUpNode | Submit | Conclude | CancelAttempt | Release | Changed | Finish

@@ -1,0 +1,72 @@
+"""The nodes of a run, those that it began with and those that grew: their run ids, targets and expected durations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.model.graph import GroupNode, StepNode
+from mlflow_pipes.ports import ComputeTarget
+from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
+
+
+class Roster:
+    """Who takes part in a run.
+
+    Args:
+        targets: compute targets by name.
+        default_target: for steps that name none.
+        estimates: last known durations in seconds by node id.
+        new_id: gives ids of 32 hex digits.
+
+    Attributes:
+        nodes: by id.
+        target_of: name of each node's target.
+        step_run_ids: id of each node's and each group's run.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, ComputeTarget],
+        default_target: str,
+        estimates: Mapping[str, float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.nodes: dict[str, StepNode] = {}
+        self.target_of: dict[str, str] = {}
+        self.step_run_ids: dict[str, str] = {}
+        self._targets = targets
+        self._default_target = default_target
+        self._estimates = estimates
+        self._default_s = run_default_estimate_s(estimates)
+        self._new_id = new_id
+
+    def add(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode]) -> None:
+        """Take in a graph, or what grew.
+
+        Raises:
+            ConfigurationError: a step names a target that is not there; then nothing was taken in.
+        """
+        target_of = {node.id: self._target_name(node) for node in nodes.values()}
+        self.target_of.update(target_of)
+        self.nodes.update(nodes)
+        for name in [*groups, *nodes]:
+            self.step_run_ids[name] = self._new_id()
+
+    def ranks(self, nodes: Mapping[str, StepNode]) -> Mapping[str, float]:
+        """Return the length in seconds of each node's critical path among *nodes*."""
+        children: dict[str, list[str]] = {}
+        for node in nodes.values():
+            for parent in node.parents():
+                children.setdefault(parent, []).append(node.id)
+        return critical_path_s(list(nodes), children, self._estimates, self._default_s)
+
+    def _target_name(self, node: StepNode) -> str:
+        name = node.options.target or self._default_target
+        if name not in self._targets:
+            known = ", ".join(sorted(self._targets))
+            raise ConfigurationError(
+                f"step {node.id!r} names the target {name!r}, which is not configured{suggest(name, self._targets)} "
+                f"(there are: {known})"
+            )
+        return name

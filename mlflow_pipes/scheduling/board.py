@@ -1,0 +1,336 @@
+"""Where every node of a run stands, and the moves that it can make. When to make which is ``state.RunState``'s."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from mlflow_pipes.errors import InternalError
+from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
+from mlflow_pipes.model.graph import GroupNode, StepNode
+from mlflow_pipes.model.run import ENDED, GOOD, Status
+from mlflow_pipes.scheduling.admission import RUN, Admission
+from mlflow_pipes.scheduling.containers import Containers
+from mlflow_pipes.scheduling.dependencies import Dependencies
+from mlflow_pipes.scheduling.messages import CancelAttempt, Changed, Command, LookUpNode, Release, Submit
+from mlflow_pipes.scheduling.placement import TargetRoom
+from mlflow_pipes.scheduling.timers import Timers
+
+RECOVERIES_AT_MOST = 3
+"""How often one step may find an input lost and have it made again."""
+
+
+class Board:
+    """The nodes of one run, on the way from waiting to their ends. Each move returns the commands that follow from it.
+
+    Attributes:
+        status: of each node.
+        failures: why each node that ended badly did, in the order in which they did.
+        open: how many nodes have not ended, besides hooks that wait for the end of the run.
+        hooks: the nodes that wait for that.
+        number: of each node's newest attempt.
+        claimed: nodes whose key this run holds; taken_over: those whose key another run has taken meanwhile.
+        forget: nodes whose cache entry names an output that is gone.
+        closed: steps whose returned calls have all ended, with the status derived from theirs; to be dealt with.
+        bad: how nodes ended badly whose end is not tolerated.
+        message: why the run does not go well.
+        fail_fast: the first failure stops everything.
+        stopping: nothing more is begun.
+        now: the scheduler's clock.
+    """
+
+    def __init__(self, capacities: Mapping[str, Capacity], *, fail_fast: bool, max_parallel: int | None) -> None:
+        self.status: dict[str, Status] = {}
+        self.failures: dict[str, Failure] = {}
+        self.nodes: dict[str, StepNode] = {}
+        self.groups: dict[str, GroupNode] = {}
+        self.target_of: dict[str, str] = {}
+        self.rooms = {name: TargetRoom(name, capacity) for name, capacity in capacities.items()}
+        self.dependencies = Dependencies()
+        self.containers = Containers()
+        self.timers = Timers()
+        self.open = 0
+        self.hooks: set[str] = set()
+        self.number: dict[str, int] = {}
+        self.claimed: set[str] = set()
+        self.taken_over: set[str] = set()
+        self.forget: set[str] = set()
+        self.closed: deque[tuple[str, Status]] = deque()
+        self.bad: set[Status] = set()
+        self.message = ""
+        self.fail_fast = fail_fast
+        self.stopping = False
+        self.now = 0.0
+        self._rank: dict[str, tuple[int, float, int]] = {}
+        self._tolerated: set[str] = set()
+        self._recoveries: dict[str, int] = {}
+        self._admission = Admission(self.containers.around)
+        self._admission.limit(RUN, max_parallel)
+
+    def add(
+        self,
+        nodes: Mapping[str, StepNode],
+        groups: Mapping[str, GroupNode],
+        target_of: Mapping[str, str],
+        ranks: Mapping[str, float],
+        *,
+        grown: str | None,
+    ) -> list[str]:
+        """Take in a graph, or the calls that a step returned; return the nodes that wait for nothing.
+
+        Raises:
+            ConfigurationError: a target can never hold one of them; then nothing was taken in.
+        """
+        for node in nodes.values():
+            self.rooms[target_of[node.id]].check(node.id, node.options)
+        after = self.dependencies.children(grown) if grown is not None else ()
+        below = max((-self._rank[child][1] for child in after), default=0.0)
+        ready = []
+        for position, node in enumerate(nodes.values(), len(self.nodes)):
+            self._rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
+            self.status[node.id] = Status.WAITING
+            self._tolerated.update(node.tolerated_parents())
+            if node.hook is not None:
+                self.hooks.add(node.id)
+            if self.dependencies.add(node) and node.hook is None:
+                ready.append(node.id)
+        self.nodes.update(nodes)
+        self.groups.update(groups)
+        self.target_of.update(target_of)
+        self.open += sum(node.hook is None for node in nodes.values())
+        if grown is not None:
+            self._admission.limit(grown, self.nodes[grown].options.max_parallel)
+        for group in groups.values():
+            self._admission.limit(group.id, group.max_parallel)
+        self.closed.extend(self.containers.add(groups, nodes, grown))
+        return ready
+
+    def look_up(self, node: str) -> list[Command]:
+        """Have a node, whose inputs are there, looked up."""
+        self.status[node] = Status.LOOKING_UP
+        self.taken_over.discard(node)
+        forget = node in self.forget
+        self.forget.discard(node)
+        return [LookUpNode(node, forget)]
+
+    def enqueue(self, node: str) -> list[Command]:
+        """Have a node wait for its turn, and begin it if that has come."""
+        self.status[node] = Status.QUEUED
+        commands: list[Command] = []
+        if self._admission.admit(node, self._rank[node]):
+            commands = self._offer(node)
+        return commands if self.status[node] is Status.RUNNING else [Changed(node, Status.QUEUED), *commands]
+
+    def _offer(self, node: str) -> list[Command]:
+        target = self.target_of[node]
+        self.rooms[target].offer(node, self._rank[node], self.nodes[node].options)
+        return self.fill(target)
+
+    def fill(self, target: str) -> list[Command]:
+        """Begin what a target has room for."""
+        commands: list[Command] = []
+        room = self.rooms[target]
+        while not self.stopping and (node := room.take()) is not None:
+            if self.status[node] is not Status.QUEUED:  # cancelled while it waited for room
+                self.leave_room(node)
+                continue
+            if node in self.taken_over:
+                self.leave_room(node)
+                commands += self.look_up(node)
+                continue
+            self.status[node] = Status.RUNNING
+            number = self.number[node] = self.number.get(node, 0) + 1
+            total = self.nodes[node].options.total_timeout_s
+            if number == 1 and total is not None:
+                self.timers.end_by(self.now + total, node)
+            commands += [Submit(node, number, target), Changed(node, Status.RUNNING), *self.containers_started(node)]
+        return commands
+
+    def containers_started(self, node: str) -> list[Command]:
+        """Note that a node in them runs; return the new statuses of the sub-pipelines around it."""
+        started = self.containers.step_started(node)
+        for group in started:
+            timeout_s = self.groups[group].timeout_s
+            if timeout_s is not None:
+                self.timers.end_by(self.now + timeout_s, group)
+        return [Changed(group, Status.RUNNING) for group in started]
+
+    def end_well(self, node: str, status: Status) -> list[Command]:
+        """End a node whose output is there, and look up what waited for nothing else."""
+        commands = self.end(node, status)
+        for child in self.dependencies.children(node):
+            if self.dependencies.arrived(node, child) and self.status[child] is Status.WAITING:
+                commands += self.look_up(child)
+        return commands
+
+    def end(self, node: str, status: Status, reason: str = "", failure: Failure | None = None) -> list[Command]:
+        """End a node. Its key is given back, its place in limited containers is free."""
+        if self.status[node] in ENDED:
+            raise InternalError(f"{node} ended twice: {self.status[node]}, {status}")
+        self.status[node] = status
+        self.open -= 1
+        commands: list[Command] = []
+        if node in self.claimed:
+            self.claimed.discard(node)
+            commands.append(Release(node))
+        self.timers.let_go(node)
+        commands.append(Changed(node, status, reason))
+        if status not in GOOD:
+            self.failures[node] = failure or Failure(FailureKind.CANCELLED, reason)
+            if self.is_tolerated(node):
+                status = Status.SUCCEEDED  # for whatever it stands in
+            else:
+                self.bad.add(status)
+        self.closed.extend(self.containers.step_ended(node, status))
+        for admitted in self._admission.leave(node):
+            commands += self._offer(admitted)
+        return commands + self.take_closed()
+
+    def give_up(self, node: str, failure: Failure) -> list[Command]:
+        """End a node as failed, with what that means for others."""
+        if self.status[node] in ENDED:
+            return []
+        commands = self.end(node, Status.FAILED, failure.message, failure)
+        commands += self.skip_below(node, "failed")
+        if self.is_tolerated(node):
+            return commands
+        self.message = self.message or f"step {node!r} failed: {failure.message}"
+        if self.fail_fast:
+            commands += self.stop(f"stopped, because step {node!r} failed")
+        return commands
+
+    def skip_below(self, bad: str, how: str) -> list[Command]:
+        """Skip what needs a step that ended badly; look up what can do with that."""
+        commands: list[Command] = []
+        stack = [(bad, how)]
+        while stack:
+            parent, how = stack.pop()
+            for child in self.dependencies.children(parent):
+                if self.status[child] is not Status.WAITING:
+                    continue
+                if not self.dependencies.tolerates(child, parent):
+                    commands += self.end(child, Status.SKIPPED, f"upstream step {parent!r} {how}")
+                    stack.append((child, "was skipped"))
+                elif self.dependencies.arrived(parent, child):
+                    commands += self.look_up(child)
+        return commands
+
+    def stop(self, reason: str) -> list[Command]:
+        """End everything that has not begun, and ask for the end of what runs."""
+        if self.stopping:
+            return []
+        self.stopping = True
+        self.message = self.message or reason
+        self.timers.stop(deadlines=True)
+        self._admission.clear()
+        for room in self.rooms.values():
+            room.clear()
+        commands: list[Command] = []
+        for node, status in list(self.status.items()):
+            if status is Status.RUNNING:
+                if not self.containers.is_grown(node):
+                    commands.append(CancelAttempt(node, self.number[node], self.target_of[node]))
+            elif status not in ENDED and node not in self.hooks:
+                commands += self.end(node, Status.CANCELLED, reason)
+        return commands
+
+    # --- lost outputs ------------------------------------------------------------------------------------------------
+
+    def may_recover(self, node: str, failure: Failure, producers: Sequence[str]) -> bool:
+        """Tell whether making the outputs of *producers* again may help a node that could not read its inputs."""
+        if failure.kind is not FailureKind.INPUT or self._recoveries.get(node, 0) >= RECOVERIES_AT_MOST:
+            return False
+        needed = [*self.dependencies.required(node), *producers]
+        for producer in producers:
+            container = self.containers.grown_around(producer)
+            while container is not None:
+                needed.append(container)
+                container = self.containers.grown_around(container)
+        return not any(self._has_ended_badly(one) for one in needed)
+
+    def recover(self, node: str, producers: Sequence[str]) -> list[Command]:
+        """Have lost inputs made again, then try *node* again; without producers they were constants, stored anew."""
+        self._recoveries[node] = self._recoveries.get(node, 0) + 1
+        commands: list[Command] = []
+        if node in self.claimed:
+            self.claimed.discard(node)
+            commands.append(Release(node))
+        self.status[node] = Status.WAITING
+        commands.append(Changed(node, Status.WAITING, "an input was lost and is made again"))
+        for producer in producers:
+            if self.status[producer] in GOOD:
+                commands += self._reopen(producer)
+        for again in [*producers, node]:
+            if self.status[again] is Status.WAITING:
+                commands += self._wait_again(again)
+        return commands
+
+    def _reopen(self, producer: str) -> list[Command]:
+        """Have a step make its output again; steps that returned it are not over, then."""
+        self.forget.add(producer)
+        commands: list[Command] = []
+        opened: str | None = producer
+        while opened is not None:
+            before = self.status[opened]
+            self.open += 1
+            self.status[opened] = Status.WAITING if opened == producer else Status.RUNNING
+            commands.append(Changed(opened, self.status[opened], "its output was lost"))
+            opened = self.containers.step_reopened(opened, before)
+        return commands
+
+    def _wait_again(self, node: str) -> list[Command]:
+        """Have a node wait for those of its parents that are made again."""
+        lost = sorted(parent for parent in self.dependencies.required(node) if self._has_ended_badly(parent))
+        if lost:  # what it needs was to be made again, too, and could not be
+            commands = self.end(node, Status.SKIPPED, f"upstream step {lost[0]!r} failed")
+            return commands + self.skip_below(node, "was skipped")
+        missing = {
+            parent
+            for parent in self.dependencies.parents(node)
+            if self.status[parent] not in GOOD
+            and not (self.status[parent] in ENDED and self.dependencies.tolerates(node, parent))
+        }
+        return self.look_up(node) if self.dependencies.wait_again(node, missing) else []
+
+    def all_ended(self) -> bool:
+        """Tell whether all nodes, besides hooks that wait for that, have ended."""
+        return not self.open and not self.closed
+
+    def take_hooks(self) -> list[tuple[str, StepNode]]:
+        """Return the nodes that waited for the end of the run; they wait no more."""
+        hooks = [(node, self.nodes[node]) for node in self.nodes if node in self.hooks]
+        self.hooks.clear()
+        return hooks
+
+    def leave_room(self, node: str) -> None:
+        """Free the room of an attempt on its target."""
+        self.rooms[self.target_of[node]].release(self.nodes[node].options)
+
+    def is_current(self, node: str, number: int) -> bool:
+        """Tell whether an answer is of the attempt that is waited for."""
+        running = self.status[node] is Status.RUNNING and self.number.get(node) == number
+        return running and not self.containers.is_grown(node)
+
+    def is_tolerated(self, node: str) -> bool:
+        """Tell whether the run can do with a step's failure: it is optional, or who reads it accepts failures."""
+        inner: str | None = node
+        while inner is not None:
+            if inner in self._tolerated or self.nodes[inner].options.optional:
+                return True
+            inner = self.containers.grown_around(inner)
+        return False
+
+    def _has_ended_badly(self, node: str) -> bool:
+        """Tell whether a node will have no output."""
+        return self.status[node] in ENDED and self.status[node] not in GOOD
+
+    def take_closed(self) -> list[Command]:
+        """Return the new statuses of sub-pipelines that have ended; leave grown steps for later (see ``handle``)."""
+        closed, self.closed = self.closed, deque()
+        commands: list[Command] = []
+        for container, status in closed:
+            if self.containers.is_grown(container):
+                self.closed.append((container, status))
+            else:
+                commands.append(Changed(container, status))
+        return commands
