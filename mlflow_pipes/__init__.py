@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow_pipes.authoring import OutputRef, pipeline, step
+    from mlflow_pipes.authoring import OutputRef, each, pipeline, step
     from mlflow_pipes.content import SignedModel
     from mlflow_pipes.errors import PipesError, RunFailed
     from mlflow_pipes.model.step import RetryPolicy
@@ -31,6 +31,7 @@ _HOME = {
     "StepRun": "workspace",
     "Workspace": "workspace",
     "current_run": "worker.context",
+    "each": "authoring",
     "explain": "workspace.planning",
     "pipeline": "authoring",
     "plan": "workspace.planning",
@@ -50,6 +51,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "current_run",
+    "each",
     "explain",
     "pipeline",
     "plan",

@@ -28,6 +28,18 @@ def short_text(value: Any, characters: int = 250) -> str:
     return clipped(str(value) if isinstance(value, str | PurePath) else repr(value), characters)
 
 
+_CLEAN = str.maketrans(dict.fromkeys("/#[],=~", "_"))
+
+
+def label_text(text: str, longest: int) -> str | None:
+    """Return a text as it may stand in a node's id; None when it is empty, long or not printable.
+
+    >>> label_text("a/b", 40), label_text("", 40)
+    ('a_b', None)
+    """
+    return text.translate(_CLEAN) if 0 < len(text) <= longest and text.isprintable() else None
+
+
 def bytes_in(size: str) -> int | None:
     """Return the bytes that a size such as ``8 GiB``, ``500MB``, ``1.5g`` or ``1024`` names; None for other texts.
 

@@ -72,6 +72,11 @@ class Parameters:
         self._accepted: dict[str, set[type]] = {}
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that can be given by position, in order."""
+        return self._names
+
+    @property
     def returns(self) -> Any:
         """The annotation of the output; ``Any`` where there is none."""
         return self._annotations().get("return", Any)

@@ -16,6 +16,7 @@ from mlflow_pipes.errors import GraphError
 if TYPE_CHECKING:
     from mlflow_pipes.authoring.pipeline import Pipeline
     from mlflow_pipes.authoring.step import Step
+    from mlflow_pipes.model.graph import HookTime, MapOver
     from mlflow_pipes.model.step import StepOptions
 
 DEEPEST_NESTING = 64
@@ -25,12 +26,17 @@ next_position = _positions.__next__
 
 
 class Declaration:
-    """One declared pipeline: every call made while its function (and nested ones) ran, in order."""
+    """Every call made while a pipeline's function (and nested ones) ran, or a step's, in order.
 
-    __slots__ = ("calls", "groups", "name")
+    Attributes:
+        what: ``pipeline`` or ``step``.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("calls", "groups", "name", "what")
+
+    def __init__(self, name: str, what: str = "pipeline") -> None:
         self.name = name
+        self.what = what
         self.calls: list[Call] = []
         self.groups: list[Group] = []
 
@@ -54,9 +60,11 @@ class Call:
         arguments: what ``binding.bind`` made of them, by parameter name.
         position: grows with every call of the process; the order of declaration.
         declaration: None for a call outside of any pipeline.
+        maps: what it is mapped over, None for one call.
+        hook: when it runs at the end of the run, None for a step of it.
     """
 
-    __slots__ = ("after", "arguments", "declaration", "group", "options", "position", "step")
+    __slots__ = ("after", "arguments", "declaration", "group", "hook", "maps", "options", "position", "step")
 
     def __init__(
         self,
@@ -66,6 +74,8 @@ class Call:
         after: tuple[Call, ...],
         declaration: Declaration | None,
         group: Group | None,
+        maps: MapOver | None = None,
+        hook: HookTime | None = None,
     ) -> None:
         self.step = step
         self.arguments = arguments
@@ -73,12 +83,16 @@ class Call:
         self.after = after
         self.declaration = declaration
         self.group = group
+        self.maps = maps
+        self.hook = hook
         self.position = next_position()
 
     @property
     def where(self) -> str:
         """Where it was made, for errors."""
-        return f"in pipeline {self.declaration.name!r}" if self.declaration else "outside of any pipeline"
+        return (
+            f"in {self.declaration.what} {self.declaration.name!r}" if self.declaration else "outside of any pipeline"
+        )
 
 
 Item: TypeAlias = Call | Group

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import graphlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from mlflow_pipes.authoring.binding import Bound, Nest, references_in
-from mlflow_pipes.authoring.declaration import Call, Group
+from mlflow_pipes.authoring.declaration import Call, Declaration, Group
 from mlflow_pipes.authoring.names import assign
 from mlflow_pipes.authoring.pipeline import Pipeline, PipelineCall
 from mlflow_pipes.authoring.reference import OutputRef, call_of, path_of, text_of
@@ -16,7 +16,7 @@ from mlflow_pipes.authoring.settings import Settings
 from mlflow_pipes.authoring.step import Step
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.hints import plain_function
-from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Output, StepNode
+from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Growth, Output, StepNode
 from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition
 
 Identify: TypeAlias = Callable[[Callable[..., Any], Settings], tuple[CodeFingerprint, FunctionReference]]
@@ -57,17 +57,12 @@ def graph_of(call: Any, *, identify: Identify = fingerprinted) -> Graph:
 
 def _graph_of_pipeline(call: PipelineCall, identify: Identify) -> Graph:
     pipeline, declaration = call.pipeline, call.declaration
-    ids = assign([*declaration.groups, *declaration.calls])
-    nodes = _Nodes(ids, identify)
-    filled = {call.group for call in declaration.calls}
-    for group in reversed(declaration.groups):  # the inner after the outer: a group is filled when one inside is
-        if group in filled:
-            filled.add(group.parent)
+    nodes = _Nodes(assign([*declaration.groups, *declaration.calls]), identify)
     settings = pipeline.settings
     return Graph(
         name=pipeline.name,
         nodes=nodes.of(declaration.calls),
-        groups={ids[group]: nodes.group(group) for group in declaration.groups if group in filled},
+        groups=nodes.groups_of(declaration, declaration.calls),
         output=None if call.output is None else nodes.binding(call.output),
         parameters=call.arguments,
         fail_fast=settings.fail_fast,
@@ -98,10 +93,35 @@ def _graph_of_step(ref: OutputRef, identify: Identify) -> Graph:
     )
 
 
-def _ancestors(call: Call) -> list[Call]:
-    """Return the call and all that it waits for, in the order of declaration."""
-    found = {call}
-    waiting = [call]
+def growth_of(returned: Bound, declaration: Declaration, *, identify: Identify = fingerprinted) -> Growth:
+    """Return the calls that a step returned, and those that they need; constants are values still.
+
+    Args:
+        returned: what the step returned, frozen.
+        declaration: the calls that were made while it ran.
+        identify: as for :func:`graph_of`.
+
+    Raises:
+        GraphError, FingerprintError: as of :func:`graph_of`.
+    """
+    calls = _ancestors(*(call_of(ref) for ref in references_in(returned)))
+    nodes = _Nodes(assign([*_filled(declaration, calls), *calls]), identify)
+    return Growth(nodes.of(calls), nodes.groups_of(declaration, calls), nodes.binding(returned))
+
+
+def _filled(declaration: Declaration, calls: Iterable[Call]) -> list[Group]:
+    """Return the groups that any of the calls stands in, outer ones first."""
+    filled = {call.group for call in calls}
+    for group in reversed(declaration.groups):  # the inner after the outer: a group is filled when one inside is
+        if group in filled:
+            filled.add(group.parent)
+    return [group for group in declaration.groups if group in filled]
+
+
+def _ancestors(*calls: Call) -> list[Call]:
+    """Return calls and all that they wait for, in the order of declaration."""
+    found = set(calls)
+    waiting = list(calls)
     while waiting:
         current = waiting.pop()
         parents = [call_of(ref) for bound in current.arguments.values() for ref in references_in(bound)]
@@ -157,9 +177,15 @@ class _Nodes:
             options=call.options,
             after=tuple([ids[other] for other in call.after]) if call.after else (),
             group=None if call.group is None else ids[call.group],
+            maps=call.maps,
+            hook=call.hook,
         )
 
-    def group(self, group: Group) -> GroupNode:
+    def groups_of(self, declaration: Declaration, calls: Iterable[Call]) -> dict[str, GroupNode]:
+        """Return the sub-pipelines by id, without empty ones."""
+        return {self._ids[group]: self._group(group) for group in _filled(declaration, calls)}
+
+    def _group(self, group: Group) -> GroupNode:
         """Return a sub-pipeline's node; arguments that are outputs stand as texts."""
         arguments = {name: self._parameter(bound) for name, bound in group.arguments.items()}
         return GroupNode(

@@ -17,6 +17,7 @@ from mlflow_pipes.authoring.declaration import Call, Group, Item
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.hints import plain_function
 from mlflow_pipes.model.graph import Constant
+from mlflow_pipes.wording import label_text
 
 LONGEST_TEXT = 40
 LONGEST_NAME = 100
@@ -130,9 +131,6 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, value in values.items() if (text := _text(value)) is not None}
 
 
-_CLEAN = str.maketrans(dict.fromkeys("/#[],=", "_"))
-
-
 def _text(value: Any) -> str | None:
     """Return a short constant as it shows in a name; None for what does not."""
     cls = type(value)
@@ -144,6 +142,4 @@ def _text(value: Any) -> str | None:
         value = value.name
     elif cls not in SCALARS:
         return str(value) if cls.__module__ in {"datetime", "numpy"} and len(str(value)) <= LONGEST_TEXT else None
-    if isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and value.isprintable():
-        return value.translate(_CLEAN)
-    return None
+    return label_text(value, LONGEST_TEXT) if isinstance(value, str) else None

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from mlflow_pipes.authoring.binding import Parameters, references_in
+from mlflow_pipes.authoring.binding import Bound, Parameters, references_in
 from mlflow_pipes.authoring.declaration import Call, current_scope
+from mlflow_pipes.authoring.mapping import bind_mapped
 from mlflow_pipes.authoring.reference import OutputRef, call_of, calls_in
 from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, changed, checked_name
 from mlflow_pipes.errors import DeclarationError, GraphError
-from mlflow_pipes.model.graph import Constant
+from mlflow_pipes.model.graph import Constant, MapOver
 from mlflow_pipes.model.step import RetryPolicy, ReuseMode
 
 P = ParamSpec("P")
@@ -55,15 +56,34 @@ class Step(Generic[P, R]):
             ArgumentError: an argument is missing, unknown or certainly of the wrong type.
             GraphError: an argument is the output of a call in another pipeline.
         """
-        bound = self.parameters.bind(args, kwargs)
+        return cast("R", self._called(self.parameters.bind(args, kwargs), None, self.parameters.returns))
+
+    def map(self, *args: Any, **kwargs: Any) -> list[R]:
+        """Declare a call for each item of a list: ``train.map(parts, depth=8)`` trains on each part.
+
+        The list may be an output that is there only when the run has come so far. Positional arguments are taken
+        apart, of several lists the n-th items go together; arguments by name are shared, unless ``each(...)`` says
+        otherwise. The output is the list of the calls' outputs; of a dict, the dict with its keys.
+        ``train.options(max_parallel=4).map(...)`` limits how many run at once.
+
+        Raises:
+            ArgumentError: an argument is missing, unknown, certainly of the wrong type, or cannot be taken apart.
+        """
+        return cast("list[R]", self._called(*bind_mapped(self.parameters, args, kwargs, product=False)))
+
+    def map_product(self, *args: Any, **kwargs: Any) -> list[R]:
+        """Declare a call for each combination of the lists' items, the last one's changing fastest; see ``map``."""
+        return cast("list[R]", self._called(*bind_mapped(self.parameters, args, kwargs, product=True)))
+
+    def _called(self, bound: dict[str, Bound], maps: MapOver | None, returns: Any) -> OutputRef:
         scope = current_scope()
         options = self.settings.options
         if scope is None:
-            call = Call(self, bound, options, self._after, None, None)
+            call = Call(self, bound, options, self._after, None, None, maps)
         else:
             if scope.target is not None and options.target is None:
                 options = dataclasses.replace(options, target=scope.target)
-            call = Call(self, bound, options, self._after + scope.after, scope.declaration, scope.group)
+            call = Call(self, bound, options, self._after + scope.after, scope.declaration, scope.group, maps)
         for argument in bound.values():
             cls = type(argument)
             if cls is OutputRef:
@@ -75,7 +95,7 @@ class Step(Generic[P, R]):
             _check_origin(call, other)
         if scope is not None:
             scope.declaration.calls.append(call)
-        return cast("R", OutputRef(call, (), self.parameters.returns))
+        return OutputRef(call, (), returns)
 
     def options(self, **changes: Unpack[CallOptions]) -> Step[P, R]:
         """Return the same step with other options for the calls made through it: ``train.options(cpus=4)(...)``.

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes import content
+from mlflow_pipes.authoring.declaration import Declaration, Scope, entered
 from mlflow_pipes.digests import digest_record
-from mlflow_pipes.errors import BlobError, DatastoreError, UnstorableOutputError
+from mlflow_pipes.errors import BlobError, DatastoreError, DeclarationError, UnstorableOutputError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure, FailureKind
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.worker import failures
@@ -19,15 +20,17 @@ from mlflow_pipes.worker.context import RunContext, active, last_part
 from mlflow_pipes.worker.functions import FoundFunction, Functions
 from mlflow_pipes.worker.mlflow_calls import MlflowCalls
 from mlflow_pipes.worker.outputs import as_declared
+from mlflow_pipes.worker.returned_calls import forgotten_calls, returned_calls
 from mlflow_pipes.worker.sources import SourceChangedError
 from mlflow_pipes.worker.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mlflow_pipes.model.artifact import Artifact
     from mlflow_pipes.model.attempt import Assignment, TargetEvent
+    from mlflow_pipes.model.step import FunctionReference
     from mlflow_pipes.ports import Datastore
 
 _functions = Functions()
@@ -37,6 +40,14 @@ def scratch_folder(assignment: Assignment, scratch: Path) -> Path:
     """Return the folder of one attempt below the target's scratch folder; whoever ends the attempt removes it."""
     step_run_id = assignment.step_run_id or digest_record("pipes.scratch/1", tuple(assignment.attempt))[:32]
     return scratch / f"{step_run_id}.{assignment.attempt.number}"
+
+
+def warm(functions: Iterable[FunctionReference], environ: Mapping[str, str]) -> None:
+    """Import what *functions* are found in, as their attempts would, up to the first failure; raises nothing."""
+    with _environment(environ):
+        for function in functions:
+            if not _functions.warm(function):
+                return
 
 
 def execute(
@@ -106,24 +117,41 @@ def _attempt(
     arguments = _loaded(found, assignment.arguments, datastore, checkout)
     if isinstance(arguments, Failure):
         return arguments
+    declaration = Declaration(name, "step")
     try:
         calls.begin()
-        value = found.call(arguments)
+        with entered(Scope(declaration)):  # calls of further steps that it makes are declared, as in a pipeline
+            value = found.call(arguments)
     except BaseException as error:  # noqa: BLE001 - a step may raise anything, also SystemExit
         return failures.of_exception(error)
     finally:
         arguments.clear()  # frees the inputs before the output is encoded
         _keep_logged(calls, datastore, logged)
-    return _stored(value, found, datastore, name)
+    return _stored(value, found, datastore, declaration, assignment, logged)
 
 
-def _stored(value: Any, found: FoundFunction, datastore: Datastore, name: str) -> Artifact | Failure:
+def _stored(
+    value: Any,
+    found: FoundFunction,
+    datastore: Datastore,
+    declaration: Declaration,
+    assignment: Assignment,
+    logged: _Logged,
+) -> Artifact | Failure:
+    name = declaration.name
     try:
+        if declaration.calls:
+            growth = returned_calls(value, declaration, assignment.function, datastore)
+            logged.warnings += filter(None, [forgotten_calls(declaration, growth)])
+            if growth is not None:
+                return content.store(growth, datastore, name=f"calls returned by {name}")
         return content.store(as_declared(value, found.returns, name), datastore, name=f"output of {name}")
     except UnstorableOutputError as error:
         return replace(failures.of_exception(error, FailureKind.UNSTORABLE), message=str(error))
     except DatastoreError as error:
         return replace(failures.of_exception(error), message=str(error))
+    except DeclarationError as error:
+        return failures.of_exception(error)
     except BaseException as error:  # noqa: BLE001 - encoding runs code of the value's class
         return failures.of_exception(error, FailureKind.UNSTORABLE)
 
