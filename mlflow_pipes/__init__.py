@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.step import RetryPolicy
     from mlflow_pipes.worker.context import RunContext, current_run
     from mlflow_pipes.workspace import Run, StepRun, Workspace
-    from mlflow_pipes.workspace.planning import explain, plan
+    from mlflow_pipes.workspace.difference import diff
+    from mlflow_pipes.workspace.explanation import explain
+    from mlflow_pipes.workspace.forecast import simulate
+    from mlflow_pipes.workspace.planning import plan
     from mlflow_pipes.workspace.running import run
 
 __version__ = "0.1.0"
@@ -31,11 +34,13 @@ _HOME = {
     "StepRun": "workspace",
     "Workspace": "workspace",
     "current_run": "worker.context",
+    "diff": "workspace.difference",
     "each": "authoring",
-    "explain": "workspace.planning",
+    "explain": "workspace.explanation",
     "pipeline": "authoring",
     "plan": "workspace.planning",
     "run": "workspace.running",
+    "simulate": "workspace.forecast",
     "step": "authoring",
 }
 
@@ -51,11 +56,13 @@ __all__ = [
     "Workspace",
     "__version__",
     "current_run",
+    "diff",
     "each",
     "explain",
     "pipeline",
     "plan",
     "run",
+    "simulate",
     "step",
 ]
 

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Run a pipeline, reusing what is already computed.",
     "plan": "Show what would run, and why.",
+    "simulate": "Tell how long a run would take on targets of other sizes.",
     "runs": "List runs, newest first.",
     "show": "Show a run: its steps, durations, metrics and outputs.",
     "logs": "Show what the steps of a run wrote.",
-    "explain": "Say why a step ran, naming what changed.",
+    "explain": "Say why a step ran, naming what changed, and for what it waited.",
+    "diff": "Compare two runs: steps, parameters, outputs, metrics, durations.",
     "cancel": "Ask a running run to stop.",
     "services": "List, call, read and stop deployed services.",
     "ui": "Open the MLflow UI on the workspace.",

@@ -38,7 +38,15 @@ JSON = """## What `--json` writes
 `steps` (count by status) |
 | `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` \
 (`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `changes` |
-| `explain` | `run`, `node`, `status`, `reason`, `before` (run compared with), `changes` |
+| `simulate` | `pipeline`, `forecasts`: for each size `makespan_s`, `at_best_s`, `longest_path_s`, `work_bound_s`, \
+`default_target`, `reused`, `perhaps`, `durations` (how many by `node`, by `step`, by `guess`), `guess_s`, \
+`timeout_s`, `targets`, `critical_path`, `steps` |
+| `explain` | `run`, `node`, `status`, `reason`, `before` (run compared with), `changes`, `target`, `placement`, \
+`waits` (each `for`, `seconds`, `over`, `on`, `certain`), `failures`, `critical`, `share` (of the run's \
+time), `saved_s` |
+| `diff` | `before`, `after`, `parameters`, `tags`, `facts`, `environment`, `metrics` (each `name`, `before`, \
+`after`), `metrics_same`, `steps`: each `node`, `fate` (`new`, `gone`, `reused`, `same`, `changed`, \
+`unstable`, `unknown`), `changes`, `output_changed`, `status_changed`, `duration_changed_s`, `before`, `after` |
 | `logs` | one object a line: `at`, `node`, `attempt`, `stream`, `text` |
 | `cancel` | a run without steps, and `cancel_requested` |
 | `gc` | `dry_run`, `entries`, `blobs`, `logs`, `folders`, `freed_bytes`, `kept_bytes`, `kept_runs` |
@@ -53,7 +61,9 @@ JSON = """## What `--json` writes
 A step of a run has `id`, `node`, `name`, `kind` (`step` or `pipeline`), `status`, `reused`, `reused_from`, `parent_id`,
 `started_at`, `ended_at`, `duration_s`, `attempts`, `target`, `worker`, `reason`, `parameters`, `metrics`, `output` (in
 a few words) and `failure` (`kind`, `message`, `exception`, `traceback`, or `null`). A change has `kind`, `name`, `what`
-(`added`, `changed`, `removed`), `via` (how the step's code reaches it), `before` and `after`.
+(`added`, `changed`, `removed`), `via` (how the step's code reaches it), `before` and `after`. A link of a critical path
+(`simulate`, `show --critical-path`) has `node`, `start_s`, `end_s`, `took_s`, `waited_s`, `because` (`start`, `input`,
+`room`, `key`) and `after` (the node of the link before it).
 """
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Because: TypeAlias = Literal["start", "input", "room"]
+Because: TypeAlias = Literal["start", "input", "room", "key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Link:
     Attributes:
         start, end: when it ran; never before the link above it had ended.
         waited_s: from the end of the link above it (or the run's beginning) to its start.
-        because: what it waited for: an ``input``, ``room`` on its target (a step there ended while it waited), or only
-            the run's ``start``.
+        because: what it waited for: an ``input``; ``room`` on its target (a step there ended while it waited); a
+            ``key``, until who computed the same had the output that it took; or only the run's ``start``.
         after: the node of the link above it, None for the first.
     """
 
@@ -81,9 +81,12 @@ def critical_path(steps: Sequence[Timed], begin: float, *, least_wait_s: float =
         above = max(parents, key=lambda one: (one.end, one.start), default=None)
         ready = begin if above is None else max(above.end, begin)
         because: Because = "start" if above is None else "input"
-        freed = occupants.last_ended(step.target, start) if start - ready > least_wait_s else None
-        if freed is not None and freed.end > ready:
-            above, because = freed, "room"
+        if start - ready > least_wait_s:
+            freed = occupants.last_ended(step.target, start)
+            if not step.target:
+                because = "key"
+            elif freed is not None and freed.end > ready:
+                above, because = freed, "room"
         since = begin if above is None else min(max(above.end, begin), start)
         links.append(Link(step.node, start, moment, start - since, because, None if above is None else above.node))
         if above is None:

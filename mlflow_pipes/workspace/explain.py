@@ -80,3 +80,15 @@ def _code_changes(before: Ingredients, after: Ingredients) -> list[Change]:
         changes.append(Change(kind, name, seen.via, old.digest if old else "", new.digest if new else ""))
     changes.sort(key=lambda change: (len(change.via), change.kind, change.name))
     return changes
+
+
+def changes_text(changes: tuple[Change, ...]) -> str:
+    """Return one line for people: what changed, the most telling first; empty for no changes.
+
+    >>> changes_text((Change("function", "features.parse_time", ("features", "features.parse_time"), "a", "b"),))
+    'function features.parse_time changed'
+    """
+    if not changes:
+        return ""
+    told = "; ".join(f"{change.kind} {change.name} {change.what}" for change in changes[:3])
+    return told + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")

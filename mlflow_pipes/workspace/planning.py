@@ -1,4 +1,4 @@
-"""``plan``: what a run would do and why, without running or writing anything; ``explain``: why a step ran."""
+"""``plan``: what a run would do and why, without running or writing anything."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.run import Hit, LookUp
 from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.stores.dry import DryDatastore
-from mlflow_pipes.workspace.explain import Change, Ingredients, compare
-from mlflow_pipes.workspace.records import StepRun
-from mlflow_pipes.workspace.runs import LastSuccess
+from mlflow_pipes.workspace.explain import Change, Ingredients, changes_text, compare
 from mlflow_pipes.workspace.workspace import Workspace
 
 Action: TypeAlias = Literal["reuse", "run", "maybe-run", "always-run"]
@@ -63,23 +61,6 @@ class Plan:
         raise KeyError(node)
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a step of a run did what it did.
-
-    Attributes:
-        step: the step's record in the run explained.
-        reason: one line.
-        changes: what differs from the last time before that it ended well; empty when it was reused or is new.
-        before: run id of that last time, None when there was none.
-    """
-
-    step: StepRun
-    reason: str
-    changes: tuple[Change, ...] = ()
-    before: str | None = None
-
-
 def plan(call: Any, *, workspace: Workspace | str | Path | None = None) -> Plan:
     """Return what running *call* would do now, and why. Runs nothing and stores nothing.
 
@@ -93,7 +74,11 @@ def plan(call: Any, *, workspace: Workspace | str | Path | None = None) -> Plan:
     Cost: O(nodes + edges), besides hashing input files that are not remembered.
     """
     graph = graph_of(call)
-    home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    return plan_graph(graph, workspace if isinstance(workspace, Workspace) else Workspace.open(workspace))
+
+
+def plan_graph(graph: Graph, home: Workspace) -> Plan:
+    """Return what running a graph would do now, and why."""
     return _Planner(graph, home).plan()
 
 
@@ -167,7 +152,7 @@ class _Planner:
     def _last(self, node: StepNode) -> Ingredients | None:
         """Return what the node's key was made of when it last ended well."""
         found = self._before.get(node.id)
-        return None if found is None else _ingredients(self._home, found)
+        return None if found is None else self._home.runs.last_ingredients(found)
 
     def _add(self, node: StepNode, action: Action, reason: str, changes: tuple[Change, ...] = ()) -> None:
         estimate = self._estimates.get(node.id)
@@ -194,46 +179,3 @@ def _levels(graph: Graph) -> list[list[StepNode]]:
             levels.append([])
         levels[depth].append(node)
     return levels
-
-
-def changes_text(changes: tuple[Change, ...]) -> str:
-    """Return one line for people: what changed, the most telling first; empty for no changes.
-
-    >>> changes_text((Change("function", "features.parse_time", ("features", "features.parse_time"), "a", "b"),))
-    'function features.parse_time changed'
-    """
-    if not changes:
-        return ""
-    told = "; ".join(f"{change.kind} {change.name} {change.what}" for change in changes[:3])
-    return told + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
-
-
-def explain(step: str, *, run: str = "latest", workspace: Workspace | str | Path | None = None) -> Explanation:
-    """Return why a step of a recorded run ran, was reused or was not reached: the leaf that changed.
-
-    Args:
-        step: node id such as ``train[max_depth=8]``, or a step's name where it is the only one.
-        run: run id, unambiguous prefix, or ``latest``.
-        workspace: as for ``run``.
-
-    Raises:
-        NotFoundError: no such run or step; near names are suggested.
-    """
-    home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
-    record = home.runs.get(run)
-    found = record.step(step)
-    if found.reused:
-        origin = f"run {found.reused_from_run[:8]}" if found.reused_from_run else "a run that is no longer known"
-        return Explanation(found, f"nothing changed since {origin} computed it")
-    if not found.key:
-        return Explanation(found, found.reason or f"it is {found.status}")
-    last = home.runs.last_successes(record.pipeline, before=record.id, nodes=[found.node]).get(found.node)
-    if last is None:
-        return Explanation(found, "it ran because it had not ended well before")
-    changes = tuple(compare(_ingredients(home, last), home.runs.ingredients(found)))
-    reason = changes_text(changes) or "it is declared with reuse='never', or its entry was gone from the step cache"
-    return Explanation(found, f"it ran because {reason}", changes, last.run_id)
-
-
-def _ingredients(home: Workspace, last: LastSuccess) -> Ingredients:
-    return Ingredients(last.code_digest, home.runs.code_leaves(last.code_digest), last.inputs)

@@ -15,6 +15,7 @@ from mlflow_pipes.model.run import AttemptEnded, SourceState, Status
 from mlflow_pipes.model.tracked import Tracked
 
 if TYPE_CHECKING:
+    from mlflow_pipes.scheduling.critical_path import Link
     from mlflow_pipes.workspace.runs import Runs
 
 
@@ -211,6 +212,14 @@ class Run:
     def metrics(self) -> Mapping[str, float]:
         """The last number of each metric of every step, as ``node/key``."""
         return self._runs.rolled_up(self)
+
+    @property
+    def critical_path(self) -> tuple[Link, ...]:
+        """The chain of steps and waits that made the run as long as it is, first to last; of a running one so far.
+
+        Times are seconds since the epoch. What a step waited for is derived from when the others ran.
+        """
+        return self._runs.critical_path(self)
 
     def failure_text(self) -> str:
         """Return what went wrong, for a person: the user's own frames first; at most three steps in full."""

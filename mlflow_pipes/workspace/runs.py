@@ -21,8 +21,10 @@ from mlflow_pipes.workspace.records import Run, StepRun
 
 if TYPE_CHECKING:
     from mlflow_pipes.ports import Datastore
+    from mlflow_pipes.scheduling.critical_path import Link
     from mlflow_pipes.workspace.ledger.history import History
     from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+    from mlflow_pipes.workspace.ledger.timings import Timings
 
 __all__ = ["LastSuccess", "Run", "Runs", "StepRun"]
 
@@ -42,14 +44,17 @@ class Runs:
 
     Attributes:
         history: rows behind the records.
+        timings: when steps ran, and how long they took.
     """
 
     def __init__(
         self, ledger: SqlLedger, datastore: Datastore, checkout: Path, now: Callable[[], float] = time.time
     ) -> None:
         from mlflow_pipes.workspace.ledger.history import History
+        from mlflow_pipes.workspace.ledger.timings import Timings
 
         self.history: History = History(ledger.database)
+        self.timings: Timings = Timings(ledger.database)
         self._ledger = ledger
         self._datastore = datastore
         self._checkout = checkout
@@ -117,6 +122,10 @@ class Runs:
         """Return what the step's key was made of, for ``explain.compare``."""
         return Ingredients(step.code_digest, self.code_leaves(step.code_digest), step.inputs)
 
+    def last_ingredients(self, last: LastSuccess) -> Ingredients:
+        """Return what the step's key was made of when it last ended well."""
+        return Ingredients(last.code_digest, self.code_leaves(last.code_digest), last.inputs)
+
     def run_of(self, step_run_id: str) -> str | None:
         """Return the id of the run that a step run stands in; None when it is not known."""
         return self.history.run_of_step(step_run_id)
@@ -132,6 +141,14 @@ class Runs:
         from mlflow_pipes.workspace.ledger.rows import attempt_from_row
 
         return tuple(attempt_from_row(step.run_id, row) for row in self.history.attempts(step.id))
+
+    def critical_path(self, run: Run) -> tuple[Link, ...]:
+        """Return the chain of steps and waits that made a run as long as it is."""
+        from mlflow_pipes.workspace.timeline import path_of, step_times
+
+        attempts = self.timings.attempts(run.id)
+        steps = [step_times(step, attempts.get(step.id, ())) for step in run.steps]
+        return path_of(steps, run.started_at.timestamp(), self._now())
 
     def rolled_up(self, run: Run) -> Mapping[str, float]:
         """Return the last number of each metric of a run's steps."""

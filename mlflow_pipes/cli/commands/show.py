@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlflow_pipes.cli.critical_path import path_record, write_path
 from mlflow_pipes.cli.moments import local_time, utc_now
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
 from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
@@ -25,15 +26,28 @@ SHOWN_STEPS = 100
 @click.command("show", help="Show a run: its steps, durations, metrics and outputs.")
 @click.argument("run", default="latest", metavar="[RUN]")
 @click.option("--all", "everything", is_flag=True, help=f"Show every step, also when there are over {SHOWN_STEPS}.")
+@click.option("--critical-path", "path", is_flag=True, help="Show what made the run as long as it is, step by step.")
 @reads_workspace
-def command(*, run: str, workspace: str | None, everything: bool, as_json: bool) -> None:
+def command(*, run: str, workspace: str | None, everything: bool, path: bool, as_json: bool) -> None:
     """Write one run."""
     with existing(workspace) as home:
         found = home.runs.get(run)
         if as_json:
-            write_json(run_record(found))
+            begin = found.started_at.timestamp()
+            write_json(run_record(found) | ({"critical_path": path_record(found.critical_path, begin)} if path else {}))
+        elif path:
+            _write_critical_path(found, everything=everything)
         else:
             _write(found, everything=everything)
+
+
+def _write_critical_path(run: Run, *, everything: bool) -> None:
+    write_lines(_head(run)[:1])
+    links, begin = run.critical_path, run.started_at.timestamp()
+    if not links:
+        write_lines([[("nothing of it has run", "")]])
+        return
+    write_path(links, links[-1].end - begin, begin, everything=everything)
 
 
 def _write(run: Run, *, everything: bool) -> None:

@@ -1,5 +1,7 @@
 """The critical path of a run: a chain of steps and waits that fills its time."""
 
+import itertools
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -46,11 +48,13 @@ def test_the_path_fills_the_time_from_the_beginning_to_the_last_end_without_gap_
 def test_each_link_waited_for_a_parent_or_for_a_step_of_its_own_target(steps, begin):
     known = {step.node: step for step in steps}
     path = critical_path(steps, begin)
-    assert path[0].because == "start"
-    for above, link in zip(path, path[1:], strict=False):
+    assert path[0].after is None
+    assert path[0].because in {"start", "key"}
+    for above, link in itertools.pairwise(path):
         assert link.after == above.node
-        if link.because == "input":
+        if link.because in {"input", "key"}:
             assert above.node in known[link.node].parents
+            assert link.because == "input" or not known[link.node].target
         else:
             assert link.because == "room"
             assert known[above.node].target == known[link.node].target != ""
@@ -84,6 +88,11 @@ def test_a_short_delay_after_the_last_input_is_no_wait_for_room():
 def test_what_was_reused_leaves_no_room():
     steps = [Timed("known", (), "", 1.0, 1.0), Timed("late", (), "local", 3.0, 4.0)]
     assert told(critical_path(steps, 0.0)) == [("late", "start", 3.0, 1.0)]
+
+
+def test_a_step_reused_long_after_its_inputs_waited_for_who_computed_the_same():
+    steps = [Timed("load", (), "local", 0.0, 1.0), Timed("train", ("load",), "", 9.0, 9.0)]
+    assert told(critical_path(steps, 0.0)) == [("load", "start", 0.0, 1.0), ("train", "key", 8.0, 0.0)]
 
 
 def test_nothing_that_ran_is_no_path():

@@ -1,0 +1,121 @@
+"""How large targets are taken to be in a forecast: as told, else as configured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.machine import capacity as machine
+from mlflow_pipes.model.attempt import Capacity
+from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.wording import bytes_in
+from mlflow_pipes.workspace.configuration import TargetConfiguration
+
+Size: TypeAlias = int | Capacity | Mapping[str, Any]
+"""Workers of a target, or all of it: ``Capacity``, or a mapping with ``workers``, ``cpus`` and ``memory``."""
+
+_KEYS = ("workers", "cpus", "memory")
+
+
+def capacity_of(name: str, size: Size) -> Capacity:
+    """Return what a target of that size holds.
+
+    Without ``workers`` there is one a cpu, without ``cpus`` one a worker, without ``memory`` there is no limit.
+
+    Raises:
+        ConfigurationError: the size cannot be understood, or is nothing.
+    """
+    if isinstance(size, Capacity):
+        return size
+    if isinstance(size, int) and not isinstance(size, bool):
+        size = {"workers": size}
+    if not isinstance(size, Mapping):
+        raise _wrong(name, "must be a number of workers, or say workers, cpus and memory", size)
+    for key in size:
+        if key not in _KEYS:
+            raise ConfigurationError(
+                f"size of target {name!r}: unknown {key!r}{suggest(key, _KEYS)} (known: {', '.join(_KEYS)})"
+            )
+    cpus = _above_zero(name, "cpus", size["cpus"]) if "cpus" in size else None
+    workers = _above_zero(name, "workers", size["workers"]) if "workers" in size else max(1, int(cpus or 0))
+    if cpus is None and "workers" not in size:
+        raise _wrong(name, "must say workers or cpus", dict(size))
+    if workers != int(workers):
+        raise _wrong(name, "workers must be a whole number", workers)
+    return Capacity(cpus or float(workers), _memory(name, size.get("memory", 0)), int(workers))
+
+
+def configured_capacity(target: TargetConfiguration) -> Capacity:
+    """Return what a configured target holds on this machine, without starting it.
+
+    Raises:
+        ConfigurationError: only a running cluster would know.
+    """
+    if target.type == "inline":
+        return Capacity(cpus=math.inf, slots=1)
+    if target.type == "local":
+        workers = target.workers or machine.processors()
+        return Capacity(float(target.cpus or workers), target.memory_bytes or machine.memory_bytes(), workers)
+    raise ConfigurationError(
+        f"how large target {target.name!r} (of type {target.type!r}) is, is not known before it runs: "
+        f"say it, such as --target {target.name}:8"
+    )
+
+
+def default_target(graph: Graph, sized: Mapping[str, Any], configured: str) -> str:
+    """Return where steps go that name no target: as in a run, or to the one sized target that no step names.
+
+    Raises:
+        ConfigurationError: several targets are sized that nothing would run on.
+    """
+    named = {node.options.target for node in graph.nodes.values() if node.options.target}
+    free = [name for name in sized if name not in named and name != configured]
+    if not free:
+        return configured
+    if len(free) > 1 or configured in sized:
+        listed = ", ".join(sorted({*named, configured}))
+        raise ConfigurationError(f"no step runs on target {free[0]!r}{suggest(free[0], [*named, configured])} "
+                                 f"(steps run on: {listed})")  # fmt: skip
+    return free[0]
+
+
+def capacities_for(
+    graph: Graph, sized: Mapping[str, Size], configured: Mapping[str, TargetConfiguration], default: str
+) -> tuple[dict[str, Capacity], dict[str, str]]:
+    """Return what each target of the graph's nodes holds, and each node's target.
+
+    Raises:
+        ConfigurationError: a target is neither sized nor configured.
+    """
+    target_of = {node.id: node.options.target or default for node in graph.nodes.values()}
+    capacities = {}
+    for name in sorted({*target_of.values(), default}):
+        if name in sized:
+            capacities[name] = capacity_of(name, sized[name])
+        elif name in configured:
+            capacities[name] = configured_capacity(configured[name])
+        else:
+            raise ConfigurationError(
+                f"target {name!r} is not configured{suggest(name, configured)}: say how large it is, "
+                f"such as --target {name}:8"
+            )
+    return capacities, target_of
+
+
+def _above_zero(name: str, key: str, number: Any) -> float:
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+        raise _wrong(name, f"{key} must be a number above 0", number)
+    return float(number)
+
+
+def _memory(name: str, size: Any) -> int:
+    found = bytes_in(size) if isinstance(size, str) else size
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise _wrong(name, "memory must be a size such as '64GiB'", size)
+    return found
+
+
+def _wrong(name: str, what: str, found: Any) -> ConfigurationError:
+    return ConfigurationError(f"size of target {name!r}: {what}, not {found!r}")
