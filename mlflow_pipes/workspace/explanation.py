@@ -9,7 +9,7 @@ from mlflow_pipes.model.run import Status
 from mlflow_pipes.scheduling.critical_path import Link
 from mlflow_pipes.workspace.explain import Change, changes_text, compare
 from mlflow_pipes.workspace.records import Run, StepRun
-from mlflow_pipes.workspace.timeline import step_times
+from mlflow_pipes.workspace.timeline import id_of, timeline
 from mlflow_pipes.workspace.waiting import Wait, waits_of
 from mlflow_pipes.workspace.workspace import Workspace
 
@@ -110,8 +110,7 @@ def _placement(record: Run, found: StepRun) -> str:
 
 
 def _waits(home: Workspace, record: Run, found: StepRun, now: float) -> list[Wait]:
-    attempts = home.runs.timings.attempts(record.id)
-    steps = {one.node: step_times(one, attempts.get(one.id, ())) for one in record.steps}
+    steps = {one.node: one for one in timeline(record.children, home.runs.timings.attempts(record.id))}
     asked = steps[found.node]
     if asked.status is Status.QUEUED and not asked.target:
         asked = replace(asked, target=_last_target(home, record, found))
@@ -125,7 +124,8 @@ def _waits(home: Workspace, record: Run, found: StepRun, now: float) -> list[Wai
         times = steps[twin.node]
         if key and twin.key == key and twin.id != found.id and times.start is not None and not twin.reused:
             held.append((record.id, times.start, times.end))
-    return waits_of(asked, steps, begin, now, held, certain=bool(found.key))
+    waits = waits_of(asked, steps, begin, now, held, certain=bool(found.key))
+    return [replace(wait, on=tuple(id_of(node) for node in wait.on)) for wait in waits]
 
 
 def _last_target(home: Workspace, record: Run, found: StepRun) -> str:

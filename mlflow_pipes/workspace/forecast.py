@@ -112,8 +112,8 @@ def simulate(
     """Return how long running *call* would take on targets of given sizes. Runs nothing and stores nothing.
 
     The scheduler of real runs is driven by a clock that does not wait, with the durations that the ledger has of each
-    step. Starting workers and moving bytes take no time here, nothing fails, and as many steps run as are declared:
-    what a step would add to the graph while it runs is part of its own duration.
+    step. Starting workers and moving bytes take no time here, nothing fails, and as many steps run as are declared: a
+    step that returns calls of further steps counts as one, for as long as it took with these.
 
     Args:
         call: what calling a pipeline or a step returned.

@@ -144,10 +144,9 @@ class Runs:
 
     def critical_path(self, run: Run) -> tuple[Link, ...]:
         """Return the chain of steps and waits that made a run as long as it is."""
-        from mlflow_pipes.workspace.timeline import path_of, step_times
+        from mlflow_pipes.workspace.timeline import path_of, timeline
 
-        attempts = self.timings.attempts(run.id)
-        steps = [step_times(step, attempts.get(step.id, ())) for step in run.steps]
+        steps = timeline(run.children, self.timings.attempts(run.id))
         return path_of(steps, run.started_at.timestamp(), self._now())
 
     def rolled_up(self, run: Run) -> Mapping[str, float]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HELP = """Tell how long a run would take on targets of other sizes.
 
 Nothing runs. The scheduler is driven by a clock that does not wait, with the durations that earlier runs recorded.
+A step that returns calls of further steps counts as one, for as long as it took with these.
 FILE[:PIPELINE] and the pipeline's parameters are given as for pipes run.
 """
 

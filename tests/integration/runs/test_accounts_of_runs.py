@@ -1,5 +1,6 @@
 """What ``diff``, ``explain`` and the critical path say of real runs, also of one that another process is doing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from mlflow_pipes import Workspace, diff, explain, pipeline, run, simulate, step
+from mlflow_pipes.cli.app import run as app_run
 
 pytestmark = pytest.mark.integration
 
@@ -193,3 +195,79 @@ def test_why_a_step_waits_is_told_while_its_run_is_under_way_in_another_process(
             if process is not None:
                 process.terminate()
                 process.wait(30)
+
+
+@step
+def part(n: int) -> int:
+    time.sleep(0.1 * n)
+    return n
+
+
+@step
+def spread(n: int) -> list[int]:
+    return [part(i) for i in range(1, n + 1)]
+
+
+@step
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@pipeline
+def grown(n: int = 3):
+    return total(spread(n))
+
+
+def test_the_critical_path_goes_through_the_calls_that_a_step_returned(tmp_path):
+    (tmp_path / "pipes.toml").write_text("[targets.local]\nworkers = 1\n")
+    with Workspace.open(tmp_path) as workspace:
+        done = go(grown(), workspace)
+        path = done.critical_path
+        nodes = [link.node for link in path]
+        assert (nodes[0], nodes[-1]) == ("spread", "total")
+        assert sorted(nodes[1:-1]) == ["spread/part[n=1]", "spread/part[n=2]", "spread/part[n=3]"]
+        assert [link.after for link in path] == [None, *nodes[:-1]]
+        assert [link.because for link in path] == ["start", "input", "room", "room", "input"]
+        whole = max(one.ended_at for one in done.steps).timestamp() - done.started_at.timestamp()
+        assert sum(link.took_s + link.waited_s for link in path) == pytest.approx(whole, abs=1e-3)
+        waits = {wait.kind: wait.on for wait in explain(nodes[-2], workspace=workspace).waits}
+        assert waits["room"] == (nodes[-3],)
+        assert explain("total", workspace=workspace).waits[0].on == ("spread",)
+
+
+def test_the_commands_tell_scripts_the_same(workspace, capsys):
+    first = go(numbers(1), workspace)
+    second = go(numbers(3), workspace)
+    folder = str(workspace.folder)
+
+    def told(*words):
+        assert app_run([*words, "--workspace", folder, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    differing = told("diff", first.id, second.id)
+    assert {one["node"]: one["fate"] for one in differing["steps"]}["number"] == "changed"
+    assert differing["parameters"] == [{"name": "n", "before": "1", "after": "3"}]
+    path = told("show", first.id, "--critical-path")["critical_path"]
+    assert path == told("show", first.id, "--critical-path")["critical_path"]
+    assert path[-1]["node"] == "after"
+    told_of = told("explain", "moment", "--run", second.id)
+    assert told_of["saved_s"] == pytest.approx(first.step("moment").duration_s, abs=1e-3)
+    assert (told_of["placement"], told_of["failures"], told_of["target"]) == ("", [], None)
+
+
+def test_the_commands_tell_people_the_same(workspace, capsys):
+    first = go(numbers(1), workspace)
+    second = go(numbers(3), workspace)
+    folder = str(workspace.folder)
+
+    def told(*words):
+        assert app_run([*words, "--workspace", folder]) == 0
+        return capsys.readouterr().out
+
+    text = told("diff", first.id[:12], second.id[:12])
+    assert "steps: 2 changed, 2 reused" in text
+    assert "input n changed: 1 → 3" in text
+    assert "input n changed: the output of number" in text
+    assert "parity changed, but its output came out the same" in text
+    assert "critical path: " in told("show", first.id, "--critical-path")
+    assert "which it took then" in told("explain", "moment", "--run", second.id)
