@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow_pipes.authoring import OutputRef, each, pipeline, step
+    from mlflow_pipes.authoring import OutputRef, allow_failure, each, pipeline, step
     from mlflow_pipes.content import SignedModel
     from mlflow_pipes.errors import PipesError, RunFailed
+    from mlflow_pipes.model.outcome import RunOutcome, StepFailure
     from mlflow_pipes.model.step import RetryPolicy
     from mlflow_pipes.worker.context import RunContext, current_run
     from mlflow_pipes.workspace import Run, StepRun, Workspace
@@ -30,9 +31,12 @@ _HOME = {
     "Run": "workspace",
     "RunContext": "worker.context",
     "RunFailed": "errors",
+    "RunOutcome": "model.outcome",
     "SignedModel": "content",
+    "StepFailure": "model.outcome",
     "StepRun": "workspace",
     "Workspace": "workspace",
+    "allow_failure": "authoring",
     "current_run": "worker.context",
     "diff": "workspace.difference",
     "each": "authoring",
@@ -51,10 +55,13 @@ __all__ = [
     "Run",
     "RunContext",
     "RunFailed",
+    "RunOutcome",
     "SignedModel",
+    "StepFailure",
     "StepRun",
     "Workspace",
     "__version__",
+    "allow_failure",
     "current_run",
     "diff",
     "each",

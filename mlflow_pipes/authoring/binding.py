@@ -12,7 +12,7 @@ from mlflow_pipes.authoring.reference import OutputRef, hint_of, text_of
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.model.artifact import CollectionKind
-from mlflow_pipes.model.graph import Constant, PathItem
+from mlflow_pipes.model.graph import Constant, Outcome, PathItem
 from mlflow_pipes.wording import clipped
 
 
@@ -26,7 +26,7 @@ class Nest:
     type_name: str = ""
 
 
-Bound: TypeAlias = Constant | OutputRef | Nest
+Bound: TypeAlias = Constant | OutputRef | Nest | Outcome
 
 
 class Parameters:
@@ -75,6 +75,11 @@ class Parameters:
     def names(self) -> tuple[str, ...]:
         """The parameters that can be given by position, in order."""
         return self._names
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The parameters without a default."""
+        return self._required
 
     @property
     def returns(self) -> Any:

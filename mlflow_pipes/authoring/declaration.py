@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mlflow_pipes.errors import GraphError
 
@@ -53,6 +53,17 @@ class Group:
         self.position = next_position()
 
 
+class Awaited(NamedTuple):
+    """A call that another one waits for, without data.
+
+    Attributes:
+        any_end: however it ends; else it must end well.
+    """
+
+    call: Call
+    any_end: bool
+
+
 class Call:
     """One call of a step.
 
@@ -71,7 +82,7 @@ class Call:
         step: Step[..., Any],
         arguments: Mapping[str, Any],
         options: StepOptions,
-        after: tuple[Call, ...],
+        after: tuple[Awaited, ...],
         declaration: Declaration | None,
         group: Group | None,
         maps: MapOver | None = None,
@@ -113,7 +124,7 @@ class Scope:
         self,
         declaration: Declaration,
         group: Group | None = None,
-        after: tuple[Call, ...] = (),
+        after: tuple[Awaited, ...] = (),
         target: str | None = None,
         depth: int = 1,
     ) -> None:
@@ -138,7 +149,7 @@ def entered(scope: Scope) -> Iterator[None]:
         _scope.reset(token)
 
 
-def nested_scope(outer: Scope, group: Group, after: tuple[Call, ...], target: str | None) -> Scope:
+def nested_scope(outer: Scope, group: Group, after: tuple[Awaited, ...], target: str | None) -> Scope:
     """Return the scope of a pipeline called inside *outer*.
 
     Raises:

@@ -11,12 +11,12 @@ from mlflow_pipes.authoring.binding import Bound, Nest, references_in
 from mlflow_pipes.authoring.declaration import Call, Declaration, Group
 from mlflow_pipes.authoring.names import assign
 from mlflow_pipes.authoring.pipeline import Pipeline, PipelineCall
-from mlflow_pipes.authoring.reference import OutputRef, call_of, path_of, text_of
+from mlflow_pipes.authoring.reference import OutputRef, call_of, path_of, takes_failure, text_of
 from mlflow_pipes.authoring.settings import Settings
 from mlflow_pipes.authoring.step import Step
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.hints import plain_function
-from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Growth, Output, StepNode
+from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Growth, Outcome, Output, StepNode
 from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition
 
 Identify: TypeAlias = Callable[[Callable[..., Any], Settings], tuple[CodeFingerprint, FunctionReference]]
@@ -68,6 +68,7 @@ def _graph_of_pipeline(call: PipelineCall, identify: Identify) -> Graph:
         fail_fast=settings.fail_fast,
         experiment=settings.experiment,
         timeout_s=settings.timeout_s,
+        max_parallel=settings.max_parallel,
         tags=settings.tags,
         file=_file_of(pipeline.function),
         doc=_doc_of(pipeline.function),
@@ -125,7 +126,7 @@ def _ancestors(*calls: Call) -> list[Call]:
     while waiting:
         current = waiting.pop()
         parents = [call_of(ref) for bound in current.arguments.values() for ref in references_in(bound)]
-        for parent in (*parents, *current.after):
+        for parent in (*parents, *(other for other, _ in current.after)):
             if parent not in found:
                 found.add(parent)
                 waiting.append(parent)
@@ -147,12 +148,12 @@ class _Nodes:
 
     def _in_order(self, calls: Sequence[Call]) -> Sequence[Call]:
         # data always flows from earlier calls to later ones; only `ref.after(...)` can point the other way
-        if all(other.position < call.position for call in calls for other in call.after):
+        if all(other.position < call.position for call in calls for other, _ in call.after):
             return calls
         sorter: graphlib.TopologicalSorter[Call] = graphlib.TopologicalSorter()
         for call in calls:
             data = [call_of(ref) for bound in call.arguments.values() for ref in references_in(bound)]
-            sorter.add(call, *data, *call.after)
+            sorter.add(call, *data, *(other for other, _ in call.after))
         try:
             sorter.prepare()
         except graphlib.CycleError as error:
@@ -175,7 +176,8 @@ class _Nodes:
                 for name, bound in call.arguments.items()
             },
             options=call.options,
-            after=tuple([ids[other] for other in call.after]) if call.after else (),
+            after=tuple([ids[other] for other, any_end in call.after if not any_end]) if call.after else (),
+            after_any=tuple([ids[other] for other, any_end in call.after if any_end]) if call.after else (),
             group=None if call.group is None else ids[call.group],
             maps=call.maps,
             hook=call.hook,
@@ -193,15 +195,17 @@ class _Nodes:
             name=group.pipeline.name,
             parameters={**group.pipeline.parameters.defaults, **arguments},
             group=None if group.parent is None else self._ids[group.parent],
+            timeout_s=group.pipeline.settings.timeout_s,
+            max_parallel=group.pipeline.settings.max_parallel,
         )
 
     def binding(self, bound: Bound) -> Binding:
         """Return the binding with references replaced by node ids."""
         if type(bound) is OutputRef:
-            return Output(self._ids[call_of(bound)], path_of(bound))
+            return Output(self._ids[call_of(bound)], path_of(bound), takes_failure(bound))
         if type(bound) is Nest:
             return Gather(bound.kind, tuple([self.binding(item) for item in bound.items]), bound.keys, bound.type_name)
-        assert isinstance(bound, Constant)
+        assert isinstance(bound, Constant | Outcome)
         return bound
 
     def _parameter(self, bound: Bound) -> Any:

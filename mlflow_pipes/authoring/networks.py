@@ -25,6 +25,6 @@ def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
         for parameter, binding in node.arguments.items():
             for output in outputs_in(binding):
                 network.add_edge(output.node, node.id, parameter=parameter, path=output.path, kind="data")
-        for other in node.after:
+        for other in (*node.after, *node.after_any):
             network.add_edge(other, node.id, parameter=None, path=(), kind="after")
     return network

@@ -9,6 +9,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from mlflow_pipes.authoring.binding import Bound, Parameters, freeze, references_in
 from mlflow_pipes.authoring.declaration import (
+    Awaited,
     Call,
     Declaration,
     Group,
@@ -17,10 +18,12 @@ from mlflow_pipes.authoring.declaration import (
     entered,
     nested_scope,
 )
+from mlflow_pipes.authoring.hooks import Hooks, checked_hooks, hook_call
 from mlflow_pipes.authoring.reference import call_of, calls_in, text_of
-from mlflow_pipes.authoring.settings import checked_name, checked_tags, checked_target, positive
-from mlflow_pipes.authoring.step import checked_function, function_name
+from mlflow_pipes.authoring.settings import checked_name, checked_tags, checked_target, positive, whole
+from mlflow_pipes.authoring.step import Step, checked_function, function_name
 from mlflow_pipes.errors import ArgumentError, GraphError, suggest
+from mlflow_pipes.model.graph import HookTime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,10 @@ class PipelineOptions(TypedDict, total=False):
     timeout_s: float | None
     target: str | None
     tags: Mapping[str, str]
+    max_parallel: int | None
+    on_success: Hooks
+    on_failure: Hooks
+    always: Hooks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +54,19 @@ class PipelineSettings:
     timeout_s: float | None = None
     target: str | None = None
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    max_parallel: int | None = None
+    on_success: tuple[Step[..., Any], ...] = ()
+    on_failure: tuple[Step[..., Any], ...] = ()
+    always: tuple[Step[..., Any], ...] = ()
+
+    @property
+    def hooks(self) -> list[tuple[HookTime, Step[..., Any]]]:
+        """Every exit hook, with when it runs."""
+        return [
+            *(("on_success", hook) for hook in self.on_success),
+            *(("on_failure", hook) for hook in self.on_failure),
+            *(("always", hook) for hook in self.always),
+        ]
 
 
 class PipelineCall:
@@ -120,7 +140,7 @@ class Pipeline(Generic[P, R]):
         self.settings = settings
         self.parameters = parameters
         self.call_name: str | None = None
-        self._after: tuple[Call, ...] = ()
+        self._after: tuple[Awaited, ...] = ()
 
     @property
     def name(self) -> str:
@@ -140,8 +160,15 @@ class Pipeline(Generic[P, R]):
             return cast("R", self._declare(bound, args, kwargs))
         for argument in bound.values():
             self._check_origin(argument, scope.declaration, "was given")
-        for other in self._after:
+        for other, _ in self._after:
             self._check_call(other, scope.declaration, "stands after")
+        if self.settings.hooks:
+            _, hook = self.settings.hooks[0]
+            raise GraphError(
+                f"pipeline {self.name!r} has the exit hook {hook.name!r} and is called inside a pipeline, but hooks "
+                "are of a whole run: give them to the outermost pipeline, and call this one with "
+                f"{self.name}.options(on_success=(), on_failure=(), always=())(...)"
+            )
         group = Group(self, bound, scope.group)
         scope.declaration.groups.append(group)
         with entered(nested_scope(scope, group, self._after, self.settings.target)):
@@ -157,12 +184,13 @@ class Pipeline(Generic[P, R]):
                     f"pipeline {self.name!r} was given {text_of(ref)} for {name!r}, made outside of it; "
                     "make that call in the pipeline function"
                 )
-        for other in self._after:
+        for other, _ in self._after:
             self._check_call(other, declaration, "stands after")
         with entered(Scope(declaration, target=self.settings.target)):
             returned = self.function(*args, **kwargs)
         if not declaration.calls:
             raise GraphError(f"pipeline {self.name!r} has no steps: its function called none; call a @step in it")
+        declaration.calls += [hook_call(hook, time, declaration) for time, hook in self.settings.hooks]
         output = None if returned is None else freeze(returned, f"{self!r}, what it returns")
         self._check_origin(output, declaration, "returned")
         arguments = {**self.parameters.defaults, **_constants(bound)}
@@ -222,6 +250,10 @@ def pipeline(
     timeout_s: float | None = None,
     target: str | None = None,
     tags: Mapping[str, str] | None = None,
+    max_parallel: int | None = None,
+    on_success: Hooks = (),
+    on_failure: Hooks = (),
+    always: Hooks = (),
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     """Make a pipeline of a function that calls steps: ``@pipeline`` or ``@pipeline(fail_fast=False)``.
@@ -232,7 +264,10 @@ def pipeline(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``name``, by default the function's;
             ``fail_fast``: whether the first failure cancels what runs, else all that is not downstream goes on;
             ``experiment``: in MLflow, by default the pipeline's name;
-            ``timeout_s``: longest time of the whole run;
+            ``timeout_s``: longest time of the whole run (inside another pipeline: from its first step's start);
+            ``max_parallel``: how many of its steps run at once at most;
+            ``on_success``, ``on_failure``, ``always``: exit hooks, a step or several: run once, when all else has
+            ended, and given a ``RunOutcome`` if they take an argument;
             ``target``: compute target of steps that name none; ``tags``: free labels.
 
     Raises:
@@ -253,11 +288,16 @@ def _declared(function: Callable[P, R], options: Mapping[str, Any]) -> Pipeline[
 
 def _changed(settings: PipelineSettings, changes: Mapping[str, Any], culprit: str) -> PipelineSettings:
     known = PipelineOptions.__annotations__.keys()
+    checked = dict(changes)
     for option, value in changes.items():
         what = f"{culprit}: {option}={value!r}"
         match option:
             case "timeout_s":
                 positive(value, what)
+            case "max_parallel":
+                whole(value, what)
+            case "on_success" | "on_failure" | "always":
+                checked[option] = checked_hooks(value, what)
             case "target":
                 checked_target(value, what)
             case "tags":
@@ -267,4 +307,4 @@ def _changed(settings: PipelineSettings, changes: Mapping[str, Any], culprit: st
             case _ if option not in known:
                 near = suggest(option, known) or f"; there are {', '.join(known)}"
                 raise ArgumentError(f"{culprit} has no option {option!r}{near}")
-    return dataclasses.replace(settings, **changes)
+    return dataclasses.replace(settings, **checked)

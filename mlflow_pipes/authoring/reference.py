@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, NoReturn
 
-from mlflow_pipes.authoring.declaration import Call
+from mlflow_pipes.authoring.declaration import Awaited, Call
 from mlflow_pipes.authoring.shapes import Kind, Shape, shape_of
 from mlflow_pipes.errors import DeclarationError, GraphError, suggest
-from mlflow_pipes.hints import show
+from mlflow_pipes.hints import is_named_tuple, show
 from mlflow_pipes.model.graph import PathItem
 
 
@@ -25,16 +25,20 @@ class OutputRef:
     the value raises ``GraphError``. References are immutable; copies of one are itself.
     """
 
-    __slots__ = ("_call", "_hint", "_path")
+    __slots__ = ("_call", "_hint", "_or_failure", "_path")
 
     _call: Call
     _path: tuple[PathItem, ...]
     _hint: Any
+    _or_failure: bool
 
-    def __init__(self, call: Call, path: tuple[PathItem, ...] = (), hint: Any = Any) -> None:
+    def __init__(
+        self, call: Call, path: tuple[PathItem, ...] = (), hint: Any = Any, *, or_failure: bool = False
+    ) -> None:
         _set_call(self, call)
         _set_path(self, path)
         _set_hint(self, hint)
+        _set_or_failure(self, or_failure)
 
     def __getattr__(self, name: str) -> OutputRef:
         if name.startswith("_"):
@@ -115,12 +119,12 @@ class OutputRef:
         )
 
     def _part(self, item: PathItem, hint: Any) -> OutputRef:
-        return OutputRef(self._call, (*self._path, item), hint)
+        return OutputRef(self._call, (*self._path, item), hint, or_failure=self._or_failure)
 
     def _wait_for(self, *others: Any) -> OutputRef:
         call = self._call
         new = calls_in(others, f"{text_of(self)}.after")
-        for other in new:
+        for other, _ in new:
             if other.declaration is not call.declaration:
                 raise GraphError(
                     f"{text_of(self)}.after(...): {other.step.name!r} was called {other.where}, "
@@ -144,12 +148,36 @@ class OutputRef:
 
 
 _slots = vars(OutputRef)  # references refuse to be set: their slots are filled through the descriptors
-_set_call, _set_path, _set_hint = (_slots[name].__set__ for name in ("_call", "_path", "_hint"))
+_set_call, _set_path, _set_hint, _set_or_failure = (
+    _slots[name].__set__ for name in ("_call", "_path", "_hint", "_or_failure")
+)
 
 
 call_of: Callable[[OutputRef], Call] = attrgetter("_call")
 path_of: Callable[[OutputRef], tuple[PathItem, ...]] = attrgetter("_path")
 hint_of: Callable[[OutputRef], Any] = attrgetter("_hint")
+takes_failure: Callable[[OutputRef], bool] = attrgetter("_or_failure")
+
+
+def allow_failure(output: Any) -> Any:
+    """Return an output, or a nesting of outputs, for a step that can do with the failure of what makes it.
+
+    In the place of an output that could not be made the step is given a ``StepFailure``; of a map over a list, in the
+    place of each item whose call failed. Such failures fail neither the run nor the steps beside them. In
+    ``.after(allow_failure(...))`` it waits however they end.
+
+    Raises:
+        GraphError: there is something else in it.
+    """
+    if type(output) is OutputRef:
+        return OutputRef(call_of(output), path_of(output), hint_of(output), or_failure=True)
+    if type(output) is list or type(output) is tuple:
+        return type(output)([allow_failure(item) for item in output])
+    if type(output) is dict:
+        return {key: allow_failure(item) for key, item in output.items()}
+    if is_named_tuple(type(output)):
+        return type(output)(*map(allow_failure, output))
+    raise GraphError(f"allow_failure(...) takes what step calls returned, not {output!r}")
 
 
 def text_of(ref: OutputRef) -> str:
@@ -158,14 +186,14 @@ def text_of(ref: OutputRef) -> str:
     return "'" + call_of(ref).step.name + "".join(parts) + "'"
 
 
-def calls_in(value: Any, who: str) -> list[Call]:
-    """Return the calls behind references in any nesting of lists, tuples and dicts.
+def calls_in(value: Any, who: str) -> list[Awaited]:
+    """Return the calls behind references in any nesting of lists, tuples and dicts, and whether any end will do.
 
     Raises:
         GraphError: there is something else in it.
     """
     if type(value) is OutputRef:
-        return [call_of(value)]
+        return [Awaited(call_of(value), takes_failure(value))]
     if isinstance(value, (list, tuple)):
         return [call for item in value for call in calls_in(item, who)]
     if isinstance(value, dict):

@@ -22,6 +22,10 @@ class CallOptions(TypedDict, total=False):
     cpus: float
     memory: str | int
     timeout_s: float | None
+    total_timeout_s: float | None
+    max_parallel: int | None
+    max_depth: int
+    optional: bool
     retries: int | RetryPolicy
     retry_on: Errors
     reuse: ReuseMode
@@ -64,7 +68,7 @@ def changed(settings: Settings, changes: Mapping[str, Any], culprit: str) -> Set
                 continue
             case "tags":
                 inner["tags"] = {**settings.options.tags, **checked_tags(value, culprit)}
-            case "target" | "cpus" | "timeout_s" | "priority":
+            case _ if option in _CHECKS:
                 inner[option] = _CHECKS[option](value, f"{culprit}: {option}={value!r}")
             case "uses":
                 top["uses"] = tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
@@ -120,7 +124,35 @@ def _priority(value: Any, what: str) -> Any:
     return value
 
 
-_CHECKS = {"cpus": _cpus, "timeout_s": positive, "target": checked_target, "priority": _priority}
+def whole(value: Any, what: str) -> Any:
+    """Return a whole number above 0, or None."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise DeclarationError(f"{what} is not a whole number above 0")
+    return value
+
+
+def _max_depth(value: Any, what: str) -> Any:
+    if value is None:
+        raise DeclarationError(f"{what} is not a whole number above 0; leave it out for 1,000")
+    return whole(value, what)
+
+
+def _flag(value: Any, what: str) -> Any:
+    if not isinstance(value, bool):
+        raise DeclarationError(f"{what} is neither True nor False")
+    return value
+
+
+_CHECKS = {
+    "cpus": _cpus,
+    "timeout_s": positive,
+    "total_timeout_s": positive,
+    "max_parallel": whole,
+    "max_depth": _max_depth,
+    "optional": _flag,
+    "target": checked_target,
+    "priority": _priority,
+}
 
 
 def checked_tags(value: Any, culprit: str) -> dict[str, str]:

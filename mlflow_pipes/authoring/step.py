@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from mlflow_pipes.authoring.binding import Bound, Parameters, references_in
-from mlflow_pipes.authoring.declaration import Call, current_scope
+from mlflow_pipes.authoring.declaration import Awaited, Call, current_scope
 from mlflow_pipes.authoring.mapping import bind_mapped
 from mlflow_pipes.authoring.reference import OutputRef, call_of, calls_in
 from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, changed, checked_name
@@ -42,7 +42,7 @@ class Step(Generic[P, R]):
         self.declared = settings
         self.parameters = parameters
         self.call_name: str | None = None
-        self._after: tuple[Call, ...] = ()
+        self._after: tuple[Awaited, ...] = ()
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class Step(Generic[P, R]):
             elif cls is not Constant:
                 for ref in references_in(argument):
                     _check_origin(call, call_of(ref))
-        for other in call.after:
+        for other, _ in call.after:
             _check_origin(call, other)
         if scope is not None:
             scope.declaration.calls.append(call)
@@ -161,6 +161,10 @@ def step(
     cpus: float = 1.0,
     memory: str | int = 0,
     timeout_s: float | None = None,
+    total_timeout_s: float | None = None,
+    max_parallel: int | None = None,
+    max_depth: int = 1000,
+    optional: bool = False,
     retries: int | RetryPolicy = 0,
     retry_on: Errors = (),
     reuse: ReuseMode = "content",
@@ -183,7 +187,11 @@ def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``name`` of the step, by default the function's;
             ``target``: name of a compute target;
             ``cpus``: cores that an attempt occupies; ``memory``: likewise, ``"2GB"``, ``"512 MiB"`` or bytes;
-            ``timeout_s``: longest time of one attempt;
+            ``timeout_s``: longest time of one attempt; ``total_timeout_s``: of all attempts, the waits between them,
+            and the calls that the step returned;
+            ``max_parallel``: how many of the calls that it is mapped to, or returns, run at once at most;
+            ``max_depth``: how deep calls returned by calls may stand in each other below it;
+            ``optional``: whether its failure fails nothing else: only what needs its output is skipped;
             ``retries``: further attempts after a failed one, or a ``RetryPolicy``; ``retry_on``: only after these
             exceptions;
             ``reuse``: ``"content"``, or ``"never"`` for effects; ``max_age_s``: reuse only what is younger;

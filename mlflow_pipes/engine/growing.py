@@ -47,6 +47,8 @@ class Growing:
             return Unresolvable(node.id, failure) if number is None else Failed(node.id, number, failure)
         self._depths.update(dict.fromkeys(growth.nodes, depth))
         self._inputs.grown[node.id] = growth.output
+        if node.maps is not None:
+            self._inputs.maps[node.id] = node
         self._recorder.declare(growth.groups, growth.nodes, now)
         target_of = {name: self._roster.target_of[name] for name in growth.nodes}
         ranks = self._roster.ranks(growth.nodes)

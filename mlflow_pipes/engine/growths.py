@@ -93,11 +93,10 @@ def _keys(lists: Mapping[str, tuple[Sequence[PathItem] | None, Any]], maps: MapO
     return next(iter(lists.values()))[0]
 
 
-def _labels(
-    names: list[str], rows: Sequence[Sequence[Artifact]], keys: Sequence[PathItem] | None
-) -> list[str]:
+def _labels(names: list[str], rows: Sequence[Sequence[Artifact]], keys: Sequence[PathItem] | None) -> list[str]:
     """Return an id for each call: with the items that it is of, where these are short plain values, else counted."""
-    labels: dict[str, None] = {}
+    labels: list[str] = []
+    seen: dict[str, int] = {}
     for position, row in enumerate(rows):
         texts = [_text(item) for item in row]
         if keys is not None:
@@ -106,11 +105,9 @@ def _labels(
             inside = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
         else:
             inside = str(position)
-        label = f"[{inside}]"
-        if label in labels:
-            label = f"{label}#{position}"
-        labels[label] = None
-    return list(labels)
+        seen[inside] = seen.get(inside, 0) + 1
+        labels.append(f"[{inside}]" if seen[inside] == 1 else f"[{inside}]#{seen[inside]}")
+    return labels
 
 
 def _text(item: Artifact) -> str | None:

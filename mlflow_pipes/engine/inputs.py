@@ -34,6 +34,7 @@ class Inputs:
         datastore: where they are.
         outputs: artifact of each node that has ended well.
         grown: what the output of each step that returned calls is made of.
+        maps: the steps among them that are mapped over lists.
         failure_of: gives the failure of a node that ended badly.
         outcome: gives how the run went, once its steps have ended.
     """
@@ -44,6 +45,7 @@ class Inputs:
     def __init__(self, datastore: Datastore, memo: FileMemo | None = None) -> None:
         self.outputs: dict[str, Artifact] = {}
         self.grown: dict[str, Binding] = {}
+        self.maps: dict[str, StepNode] = {}
         self.datastore = datastore
         self._memo = memo
         self._scalars: dict[tuple[type, str], Artifact] = {}
@@ -142,7 +144,7 @@ class Inputs:
         """Return the parents of *node* whose outputs contain any of the blobs, or cannot be followed at all."""
         wanted = {Digest.parse(blob) for blob in lost}
         found = []
-        for parent in self._producing(node.data_parents()):
+        for parent in self._producing(self._sources_of(node)):
             output = self.outputs[parent]
             try:
                 blobs = content.blobs_of(output, self.datastore)
@@ -152,6 +154,12 @@ class Inputs:
             if blobs & wanted or any(leaf.digest in wanted for leaf in content.leaves_of(output)):
                 found.append(parent)
         return tuple(found)
+
+    def _sources_of(self, node: StepNode) -> set[str]:
+        """Return the nodes that a node's arguments are outputs of; items of a list are of who made the list."""
+        sources = node.data_parents()
+        mapped = self.maps.get(node.group or "")
+        return sources if mapped is None else sources | self._sources_of(mapped)
 
     def _producing(self, nodes: Iterable[str]) -> list[str]:
         """Return the nodes that made the outputs of *nodes*: of steps that returned calls, the calls."""
@@ -172,7 +180,9 @@ class Inputs:
 
     def incomplete_producers(self, node: StepNode) -> tuple[str, ...]:
         """Return those that made the inputs of *node* and whose outputs are not whole any more."""
-        return tuple([made for made in self._producing(node.data_parents()) if not self.is_whole(self.outputs[made])])
+        return tuple(
+            [made for made in self._producing(self._sources_of(node)) if not self.is_whole(self.outputs[made])]
+        )
 
     def drop_blobs(self, blobs: Iterable[str]) -> None:
         """Remove lost or corrupt blobs from the datastore, so that they are written anew."""

@@ -64,6 +64,7 @@ class Board:
         self._rank: dict[str, tuple[int, float, int]] = {}
         self._tolerated: set[str] = set()
         self._recoveries: dict[str, int] = {}
+        self._admitted: list[str] = []
         self._admission = Admission(self.containers.around)
         self._admission.limit(RUN, max_parallel)
 
@@ -99,6 +100,7 @@ class Board:
         self.target_of.update(target_of)
         self.open += sum(node.hook is None for node in nodes.values())
         if grown is not None:
+            self._admitted += self._admission.leave(grown)  # its place is for the calls that it returned
             self._admission.limit(grown, self.nodes[grown].options.max_parallel)
         for group in groups.values():
             self._admission.limit(group.id, group.max_parallel)
@@ -126,6 +128,15 @@ class Board:
         self.rooms[target].offer(node, self._rank[node], self.nodes[node].options)
         return self.fill(target)
 
+    def offer_admitted(self) -> list[Command]:
+        """Begin what was let into limited containers, since what was in them has ended."""
+        admitted, self._admitted = self._admitted, []
+        commands: list[Command] = []
+        for node in admitted:
+            if self.status[node] is Status.QUEUED:
+                commands += self._offer(node)
+        return commands
+
     def fill(self, target: str) -> list[Command]:
         """Begin what a target has room for."""
         commands: list[Command] = []
@@ -136,6 +147,7 @@ class Board:
                 continue
             if node in self.taken_over:
                 self.leave_room(node)
+                self._admitted += self._admission.leave(node)
                 commands += self.look_up(node)
                 continue
             self.status[node] = Status.RUNNING
@@ -168,7 +180,10 @@ class Board:
         if self.status[node] in ENDED:
             raise InternalError(f"{node} ended twice: {self.status[node]}, {status}")
         self.status[node] = status
-        self.open -= 1
+        if node in self.hooks:  # cancelled before its time: it was not counted yet
+            self.hooks.discard(node)
+        else:
+            self.open -= 1
         commands: list[Command] = []
         if node in self.claimed:
             self.claimed.discard(node)
@@ -182,8 +197,7 @@ class Board:
             else:
                 self.bad.add(status)
         self.closed.extend(self.containers.step_ended(node, status))
-        for admitted in self._admission.leave(node):
-            commands += self._offer(admitted)
+        self._admitted += self._admission.leave(node)
         return commands + self.take_closed()
 
     def give_up(self, node: str, failure: Failure) -> list[Command]:
@@ -255,14 +269,17 @@ class Board:
         if node in self.claimed:
             self.claimed.discard(node)
             commands.append(Release(node))
+        self._admitted += self._admission.leave(node)  # what is made again may need its place
         self.status[node] = Status.WAITING
         commands.append(Changed(node, Status.WAITING, "an input was lost and is made again"))
         for producer in producers:
             if self.status[producer] in GOOD:
                 commands += self._reopen(producer)
-        for again in [*producers, node]:
-            if self.status[again] is Status.WAITING:
-                commands += self._wait_again(again)
+        for producer in producers:
+            if self.status[producer] is Status.WAITING:
+                commands += self._wait_again(producer)
+        if self.status[node] is Status.WAITING:
+            commands += self._wait_again(node, producers)
         return commands
 
     def _reopen(self, producer: str) -> list[Command]:
@@ -278,15 +295,16 @@ class Board:
             opened = self.containers.step_reopened(opened, before)
         return commands
 
-    def _wait_again(self, node: str) -> list[Command]:
-        """Have a node wait for those of its parents that are made again."""
-        lost = sorted(parent for parent in self.dependencies.required(node) if self._has_ended_badly(parent))
+    def _wait_again(self, node: str, producers: Sequence[str] = ()) -> list[Command]:
+        """Have a node wait for those of its parents, and of *producers*, that are made again."""
+        needed = self.dependencies.required(node).union(producers)
+        lost = sorted(parent for parent in needed if self._has_ended_badly(parent))
         if lost:  # what it needs was to be made again, too, and could not be
             commands = self.end(node, Status.SKIPPED, f"upstream step {lost[0]!r} failed")
             return commands + self.skip_below(node, "was skipped")
         missing = {
             parent
-            for parent in self.dependencies.parents(node)
+            for parent in self.dependencies.parents(node).union(producers)
             if self.status[parent] not in GOOD
             and not (self.status[parent] in ENDED and self.dependencies.tolerates(node, parent))
         }

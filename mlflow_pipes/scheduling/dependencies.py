@@ -52,6 +52,9 @@ class Dependencies:
         return not missing
 
     def wait_again(self, node: str, missing: set[str]) -> bool:
-        """Have a node wait for some of its parents again; tell whether it waits for none."""
+        """Have a node wait for some of its parents, or others, again; tell whether it waits for none."""
         self._missing[node] = missing
+        for other in missing - self._parents[node]:
+            if node not in self._children.setdefault(other, []):
+                self._children[other].append(node)
         return not missing

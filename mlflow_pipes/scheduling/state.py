@@ -151,7 +151,7 @@ class RunState:
                 assert_never(event)
         while self._board.closed:
             commands += self._close(*self._board.closed.popleft())
-        return commands + self._finish_if_done()
+        return commands + self._board.offer_admitted() + self._finish_if_done()
 
     def next_wake(self) -> float | None:
         """Return when TimePassed should come at the latest, None for never."""
@@ -354,17 +354,17 @@ class RunState:
     def _finish_if_done(self) -> list[Command]:
         if self.finished or not self._board.all_ended():
             return []
+        commands: list[Command] = []
         if self.outcome is None:
             self.outcome = run_status(self._board.bad, self._cancel_requested, self._timed_out)
             commands = self._begin_hooks(self.outcome)
             if not self._board.all_ended():
                 return commands
-        else:
-            commands = []
-            if self.outcome is Status.SUCCEEDED and self._board.bad:
-                self.outcome = run_status(self._board.bad, cancel_requested=True, timed_out=False)
         self.finished = True
-        return [*commands, Finish(self.outcome, "" if self.outcome is Status.SUCCEEDED else self._board.message)]
+        status = self.outcome
+        if status is Status.SUCCEEDED and self._board.bad:  # only hooks can have been that
+            status = run_status(self._board.bad, cancel_requested=True, timed_out=False)
+        return [*commands, Finish(status, "" if status is Status.SUCCEEDED else self._board.message)]
 
     def _begin_hooks(self, outcome: Status) -> list[Command]:
         """Start the run's exit hooks that are for an end of this kind."""

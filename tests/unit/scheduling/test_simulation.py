@@ -37,7 +37,9 @@ faults = st.builds(
     duplicate=probabilities,
     late=probabilities,
     lost_input=st.sampled_from([0.0, 0.2]),
+    grow=st.sampled_from([0.0, 0.0, 0.3, 0.6]),
     cancel_at=st.sampled_from([None, None, 0.0, 1.5, 4.0]),
+    cancel_step_at=st.sampled_from([None, None, 0.5, 2.0]),
 )
 
 
@@ -51,10 +53,21 @@ faults = st.builds(
 def test_whatever_goes_wrong_every_run_ends_in_order_and_leaks_nothing(edges, faults, seed, slots, fail_fast):
     rng = random.Random(seed)
     options = {
-        node: StepOptions(cpus=rng.choice([0.5, 1.0]), retries=RetryPolicy(count=rng.randrange(3), delay_s=0.1))
+        node: StepOptions(
+            cpus=rng.choice([0.5, 1.0]),
+            retries=RetryPolicy(count=rng.randrange(3), delay_s=0.1),
+            optional=rng.random() < 0.2,
+            max_parallel=rng.choice([None, 1, 2]),
+            total_timeout_s=rng.choice([None, None, 1.0, 5.0]),
+        )
         for node in edges
     }
-    graph = trivial_graph(edges, options=options, fail_fast=fail_fast)
+    tolerant = {(node, parent) for node, parents in edges.items() for parent in parents if rng.random() < 0.2}
+    hooks = {f"hook-{time}": time for time in ("on_success", "on_failure", "always") if rng.random() < 0.3}
+    graph = trivial_graph(
+        {**edges, **dict.fromkeys(hooks, ())}, options=options, fail_fast=fail_fast, tolerant=tolerant, hooks=hooks,
+        max_parallel=rng.choice([None, None, 1, 3]),
+    )  # fmt: skip
     simulation = Simulation(
         graph,
         capacity=Capacity(slots, slots=slots),
@@ -66,11 +79,18 @@ def test_whatever_goes_wrong_every_run_ends_in_order_and_leaks_nothing(edges, fa
     assert trace.finished is not None, "the run never ended"
     assert trace.broken == []
     assert trace.claims == set(), "a claimed key was not given back"
-    assert all(trace.status[node].ended for node in edges)
+    assert all(status.ended for status in trace.status.values())
     if faults.lost_input == 0.0:
         assert all(count == 1 for count in trace.ends.values()), "a step ended well more than once"
-    if trace.finished is Status.SUCCEEDED:
+    excused = bool(tolerant) or any(one.optional for one in options.values()) or faults.grow
+    if trace.finished is Status.SUCCEEDED and not excused:
         assert all(trace.status[node].good for node in edges)
+    if trace.finished is Status.FAILED:
+        assert Status.FAILED in trace.status.values()
+    for hook, time in hooks.items():
+        wanted = {"on_success": Status.SUCCEEDED, "on_failure": Status.FAILED}.get(time)
+        runs = wanted is None or wanted is simulation.outcome
+        assert trace.status[hook] is Status.CANCELLED or runs == (trace.status[hook] is not Status.SKIPPED)
 
 
 @settings(deadline=None, max_examples=30)
