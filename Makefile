@@ -30,7 +30,7 @@ $(READY): requirements/dev.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/python examples/flight_delays.py
 
-# Browser tests need Chromium; where it cannot be installed they are skipped and say so.
+# Browser tests need Chromium, others PostgreSQL; where they cannot be installed those are skipped and say so.
 system:
 	@sh tests/install_system_packages.sh
 
@@ -38,7 +38,7 @@ test: $(READY) system
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 unit: $(READY)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -m "not integration"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -59,7 +59,7 @@ docs: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	  --extra dask --extra demo --extra mlflow --extra pandas --extra polars --extra serving \
+	  --extra dask --extra demo --extra mlflow --extra pandas --extra polars --extra postgresql --extra serving \
 	  pyproject.toml requirements/dev.in --output-file requirements/dev.lock
 
 clean:

@@ -21,12 +21,16 @@ from mlflow_pipes.display.words import count, size
 
 if TYPE_CHECKING:
     from mlflow_pipes.workspace import Workspace
+    from mlflow_pipes.workspace.ledger.backends import Cursor
 
 Verdict = Literal["ok", "warn", "fail"]
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 35, 0)  # RETURNING and upserts as the ledger writes them
 WAL_REFUSED = "it may be on a network file system, where SQLite cannot be shared; put the workspace on a local disk"
 LITTLE_DISK_BYTES = 1 << 30
+CLOCKS_DIFFER_S = 2.0
+SET_CLOCKS = "set both clocks (NTP)"
+SLOW_LEDGER_MS = 20.0
 PACKAGES = ("mlflow-skinny", "sqlalchemy", "alembic", "pyarrow", "blake3", "cloudpickle")
 OPTIONAL_PACKAGES = {"mlflow": "the MLflow UI and serving", "pandas": "data frames", "polars": "polars data frames"}
 
@@ -59,7 +63,7 @@ def machine_checks() -> Iterator[Check]:
 def workspace_checks(home: Workspace) -> Iterator[Check]:
     """Check the workspace and where its history goes."""
     yield _guarded("workspace", lambda: _writable(home.folder))
-    yield _guarded("ledger", lambda: _ledger(home.folder))
+    yield _guarded("ledger", lambda: _ledger(home))
     yield _guarded("disk", lambda: _disk(home.folder))
     yield _guarded("clock", lambda: _clock(home.folder))
     yield _guarded("MLflow store", lambda: _store(home))
@@ -139,7 +143,31 @@ def _writable(folder: Path) -> tuple[Verdict, str, str]:
     return "ok", str(folder), ""
 
 
-def _ledger(folder: Path) -> tuple[Verdict, str, str]:
+def _ledger(home: Workspace) -> tuple[Verdict, str, str]:
+    return _sqlite_ledger(home.folder) if home.configuration.ledger is None else _postgresql_ledger(home)
+
+
+def _postgresql_ledger(home: Workspace) -> tuple[Verdict, str, str]:
+    database = home.ledger.database
+    version, answer_ms = database.read(_postgresql_facts)
+    text = f"{database.place}: PostgreSQL {version}, answers in {answer_ms:.1f} ms"
+    if abs(database.clock_ahead_s) > CLOCKS_DIFFER_S:
+        return "warn", f"{text}; its clock and this machine's differ by {abs(database.clock_ahead_s):.1f} s", SET_CLOCKS
+    if answer_ms > SLOW_LEDGER_MS:
+        return "warn", text, "each step of a chain waits for some answers: use a database nearer to this machine"
+    if (home.folder / "ledger.db").exists():
+        return "ok", f"{text} (ledger.db, the one before, is not used)", ""
+    return "ok", text, ""
+
+
+def _postgresql_facts(cursor: Cursor) -> tuple[str, float]:
+    began = time.perf_counter()
+    cursor.execute("SELECT current_setting('server_version')")
+    (version,) = cursor.fetchone()
+    return str(version).split()[0], (time.perf_counter() - began) * 1000
+
+
+def _sqlite_ledger(folder: Path) -> tuple[Verdict, str, str]:
     connection = sqlite3.connect(folder / "ledger.db", timeout=5)
     try:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
@@ -169,8 +197,8 @@ def _disk(folder: Path) -> tuple[Verdict, str, str]:
 def _clock(folder: Path) -> tuple[Verdict, str, str]:
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         skew_s = abs(Path(file.name).stat().st_mtime - time.time())
-    if skew_s > 2.0:
-        return "warn", f"the workspace's disk and this machine differ by {skew_s:.1f} s", "set both clocks (NTP)"
+    if skew_s > CLOCKS_DIFFER_S:
+        return "warn", f"the workspace's disk and this machine differ by {skew_s:.1f} s", SET_CLOCKS
     return "ok", time.strftime("%Y-%m-%d %H:%M:%S %Z"), ""
 
 

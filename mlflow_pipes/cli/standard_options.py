@@ -41,9 +41,10 @@ def existing(path: str | None) -> Workspace:
     """
     from mlflow_pipes.workspace import Workspace
     from mlflow_pipes.workspace.configuration import load
+    from mlflow_pipes.workspace.ledger.place import is_workspace
 
     configuration = load(workspace=path)
-    if not (configuration.workspace / "ledger.db").is_file():
+    if configuration.ledger is None and not is_workspace(configuration.workspace):
         raise NotFoundError(
             f"no workspace at {configuration.workspace}: nothing has run there; `pipes run FILE` makes one, "
             "--workspace FOLDER names another"

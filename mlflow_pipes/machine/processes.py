@@ -71,6 +71,11 @@ def _boot() -> str:
         return ""
 
 
+def same_boot(process: str) -> bool:
+    """Return whether a process named so belongs to this boot of this machine, as far as its name tells."""
+    return process.partition("@")[2] == _boot()
+
+
 def _identity_by_psutil(pid: int) -> str | None:
     import psutil
 

@@ -6,6 +6,7 @@
     target = "local"                # where steps run unless they or the run say otherwise
     tracking_uri = "http://..."     # an MLflow server; without it a store in the workspace
     experiment = "flights"          # without it each pipeline has its own
+    ledger = "postgresql://user:${PASSWORD_VARIABLE}@host/database?schema=pipes"    # without it SQLite in the workspace
 
     [targets.local]
     type = "local"
@@ -16,7 +17,9 @@
     OMP_NUM_THREADS = "1"
 
 What is passed in a call or on the command line comes first, then environment variables (``PIPES_WORKSPACE``,
-``PIPES_TARGET``, ``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``), then the file, then defaults.
+``PIPES_TARGET``, ``PIPES_LEDGER``, ``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``), then the file, then defaults.
+The file's ``ledger`` belongs to the workspace that the file or the environment names: another one that is opened by its
+folder has its own, unless it was made with this one.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.wording import bytes_in
+from mlflow_pipes.workspace.ledger.place import PostgresqlPlace, is_workspace, parse_place, remembered_place
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -72,6 +76,7 @@ class Configuration:
         tracking_uri: of the user's MLflow; None for the store in the workspace.
         experiment: None for one a pipeline, of its name.
         environ: environment variables for worker processes.
+        ledger: where the ledger is; None for a SQLite file in the workspace.
         file: what was read, None when there is no configuration file.
     """
 
@@ -82,6 +87,7 @@ class Configuration:
     tracking_uri: str | None = None
     experiment: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    ledger: PostgresqlPlace | None = None
     file: Path | None = None
 
     def step_environ(self, folder: Path) -> dict[str, str]:
@@ -110,22 +116,23 @@ def load(
     folder = file.parent if file else find_project(start)
     where = str(file) if file else "the configuration"
     _check_keys(table, _KEYS, where, "")
-    if given is None:
-        named = environ.get("PIPES_WORKSPACE") or _text(table, "workspace", where)
-        base = start if environ.get("PIPES_WORKSPACE") else folder
-        given = workspace_folder(named, base) if named else folder / DEFAULT_WORKSPACE
+    named = environ.get("PIPES_WORKSPACE") or _text(table, "workspace", where)
+    base = start if environ.get("PIPES_WORKSPACE") else folder
+    usual = workspace_folder(named, base) if named else folder / DEFAULT_WORKSPACE
+    home = given or usual
     targets = _targets(table, where)
     chosen = target or environ.get("PIPES_TARGET") or _text(table, "target", where) or "local"
     if chosen not in targets:
         raise ConfigurationError(f"there is no target {chosen!r}{suggest(chosen, targets)} (known: {_listed(targets)})")
     return Configuration(
         folder=folder,
-        workspace=given,
+        workspace=home,
         target=chosen,
         targets=targets,
         tracking_uri=tracking_uri or environ.get("MLFLOW_TRACKING_URI") or _text(table, "tracking_uri", where) or None,
         experiment=experiment or environ.get("MLFLOW_EXPERIMENT_NAME") or _text(table, "experiment", where) or None,
         environ=_environ(table, where),
+        ledger=_ledger(table, where, environ, home, usual=home == usual),
         file=file,
     )
 
@@ -141,9 +148,8 @@ def workspace_folder(path_or_url: Path | str, base: Path) -> Path:
             )
         text = unquote(parts.path)
     folder = (base / Path(text).expanduser()).resolve()
-    is_workspace = (folder / "ledger.db").exists()
     is_project = any((folder / marker).exists() for marker in PROJECT_MARKERS)
-    return folder / DEFAULT_WORKSPACE if is_project and not is_workspace else folder
+    return folder / DEFAULT_WORKSPACE if is_project and not is_workspace(folder) else folder
 
 
 def find_project(start: Path) -> Path:
@@ -154,7 +160,7 @@ def find_project(start: Path) -> Path:
     return start
 
 
-_KEYS = ("workspace", "target", "targets", "tracking_uri", "experiment", "environ")
+_KEYS = ("workspace", "target", "targets", "tracking_uri", "experiment", "environ", "ledger")
 _ENTRY_POINTS = "mlflow_pipes.compute_targets"
 _TARGET_TYPES = ("inline", "local")
 _TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory")}
@@ -241,6 +247,21 @@ def _size(options: Table, key: str, where: str, place: str) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise _wrong(where, f"{place}.{key}", "a size such as '8 GiB'", given)
     return size
+
+
+def _ledger(
+    table: Table, where: str, environ: Mapping[str, str], folder: Path, *, usual: bool
+) -> PostgresqlPlace | None:
+    if environ.get("PIPES_LEDGER"):
+        return parse_place(environ["PIPES_LEDGER"], environ, "PIPES_LEDGER")
+    try:
+        written = _text(table, "ledger", where)
+    except ConfigurationError:  # not what _text says: that would show what stands there
+        raise ConfigurationError(f"{where}: ledger must be a text that is not empty") from None
+    if not written:
+        return None
+    place = parse_place(written, environ, f"{where}: ledger")
+    return place if usual or remembered_place(folder) == str(place) else None
 
 
 def _environ(table: Table, where: str) -> dict[str, str]:

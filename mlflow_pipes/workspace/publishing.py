@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from mlflow_pipes.tracking.publisher import Destination, Pace
     from mlflow_pipes.workspace.configuration import Configuration
     from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+    from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
 
 _logger = logging.getLogger(__name__)
 
-_URI = "PIPES_PUBLISH_URI"  # by environment, not on a command line that everybody can read: it may hold a password
+# By environment, not on a command line that everybody can read: they may hold passwords.
+_URI = "PIPES_PUBLISH_URI"
+_LEDGER = "PIPES_LEDGER"
 _START_AFTER_S = 2.0  # shorter runs are published when they have ended, with all cores theirs
 _LOG_BYTES = 1_000_000
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
@@ -45,6 +48,7 @@ class PublishWhileRunning:
     def __init__(self, folder: Path, configuration: Configuration) -> None:
         self._folder = folder
         self._uri = configuration.tracking_uri
+        self._ledger = configuration.ledger
         self._start_at = time.monotonic() + _START_AFTER_S
         self._started = False
 
@@ -64,12 +68,12 @@ class PublishWhileRunning:
     def _start(self) -> None:
         self._started = True
         try:
-            start_in_background(self._folder, self._uri)
+            start_in_background(self._folder, self._uri, self._ledger)
         except OSError as error:
             _logger.warning("cannot start the publisher to MLflow (%s); `pipes sync` does its work", error)
 
 
-def start_in_background(folder: Path, uri: str | None = None) -> bool:
+def start_in_background(folder: Path, uri: str | None = None, ledger: PostgresqlPlace | None = None) -> bool:
     """Start the publisher of a workspace unless one is at work; returns within milliseconds. True when started.
 
     It is a session of its own at lowest priority, so it neither dies with the terminal nor competes with steps. With
@@ -80,9 +84,11 @@ def start_in_background(folder: Path, uri: str | None = None) -> bool:
     log = folder / "publisher.log"
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    environ = {name: value for name, value in os.environ.items() if name != _URI}
+    environ = {name: value for name, value in os.environ.items() if name not in {_URI, _LEDGER}}
     if uri:
         environ[_URI] = uri
+    if ledger:
+        environ[_LEDGER] = ledger.written
     # Found whatever the working folder, and however mlflow_pipes itself was found.
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_PACKAGE_FOLDER, environ.get("PYTHONPATH")]))
     _reap()
@@ -114,12 +120,13 @@ def _reap() -> None:
         _started.remove(pid)
 
 
-def sync(folder: Path, uri: str | None = None, *, wait_s: float = 60.0) -> int:
+def sync(folder: Path, uri: str | None = None, *, ledger: PostgresqlPlace | None = None, wait_s: float = 60.0) -> int:
     """Deliver now, in this process, all that MLflow has not been told; return how many revisions of runs that were.
 
     Args:
         folder: the workspace's.
         uri: of the user's MLflow; None for the store in the workspace.
+        ledger: where it is when it is not in the workspace.
         wait_s: for a background publisher that is at work to end; it is asked to.
 
     Raises:
@@ -129,7 +136,7 @@ def sync(folder: Path, uri: str | None = None, *, wait_s: float = 60.0) -> int:
     while True:
         with _sole_publisher(folder) as alone:
             if alone:
-                return _sync(folder, uri)
+                return _sync(folder, uri, ledger)
             _ask_to_end(folder)
         if time.monotonic() > deadline:
             raise TrackingError(
@@ -138,12 +145,12 @@ def sync(folder: Path, uri: str | None = None, *, wait_s: float = 60.0) -> int:
         time.sleep(0.1)
 
 
-def _sync(folder: Path, uri: str | None) -> int:
+def _sync(folder: Path, uri: str | None, place: PostgresqlPlace | None) -> int:
     from mlflow_pipes.stores.local import LocalDatastore
     from mlflow_pipes.tracking.publisher import Publisher
     from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 
-    with closing(SqlLedger.open(folder / "ledger.db")) as ledger, closing(destination(folder, uri)) as there:
+    with closing(SqlLedger.open(place or folder / "ledger.db")) as ledger, closing(destination(folder, uri)) as there:
         return Publisher(ledger, there, LocalDatastore(folder / "datastore")).drain()
 
 
@@ -163,7 +170,7 @@ def own_uri(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
 
 
-def publish(folder: Path, uri: str | None, pace: Pace | None = None) -> int:
+def publish(folder: Path, uri: str | None, pace: Pace | None = None, place: PostgresqlPlace | None = None) -> int:
     """Do the background publisher's work; return its exit code. Ends at once when another one is at work.
 
     A run that ends finds either no publisher and starts one, or one that looks at the outbox after it has given its
@@ -175,7 +182,7 @@ def publish(folder: Path, uri: str | None, pace: Pace | None = None) -> int:
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with closing(SqlLedger.open(folder / "ledger.db")) as ledger:
+    with closing(SqlLedger.open(place or folder / "ledger.db")) as ledger:
         while not stop.is_set():
             with _sole_publisher(folder) as alone:
                 if not alone:
@@ -245,11 +252,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.Formatter.converter = time.gmtime
     from mlflow_pipes.tracking.quiet import settle
+    from mlflow_pipes.workspace.ledger.place import parse_place
 
     os.nice(19)
     settle()
     try:
-        return publish(given.folder.resolve(), os.environ.pop(_URI, None))
+        written = os.environ.pop(_LEDGER, None)
+        place = parse_place(written, os.environ, _LEDGER) if written else None
+        return publish(given.folder.resolve(), os.environ.pop(_URI, None), place=place)
     except PipesError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the message says it all
         return error.exit_code

@@ -16,6 +16,7 @@ from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.workspace.configuration import Configuration, load
 from mlflow_pipes.workspace.file_memo import SqliteFileMemo
+from mlflow_pipes.workspace.ledger.place import check_place, remember_place
 from mlflow_pipes.workspace.runs import Runs
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Workspace:
     Several processes may have the same workspace open.
 
     Attributes:
-        folder: absolute; holds ``ledger.db``, ``datastore/``, ``checkout/``, ``scratch/``, ``logs/``, ``mlflow/`` ...
+        folder: absolute; holds ``ledger.db`` (or ``ledger.url``, which says where it is), ``datastore/``,
+            ``checkout/``, ``scratch/``, ``logs/``, ``mlflow/`` ...
         configuration: what the project's configuration file and the environment say.
         datastore: blobs by digest.
         file_memo: digests of input files.
@@ -88,7 +90,11 @@ class Workspace:
         """Runs, cache entries and claims; also the outbox for MLflow."""
         from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 
-        return SqlLedger.open(self.folder / "ledger.db")
+        place = self.configuration.ledger
+        check_place(self.folder, place)
+        opened = SqlLedger.open(place or self.folder / "ledger.db")
+        remember_place(self.folder, place)
+        return opened
 
     @cached_property
     def runs(self) -> Runs:

@@ -7,7 +7,7 @@ import click
 from mlflow_pipes.cli.checks import Check, machine_checks, workspace_checks
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines
 from mlflow_pipes.cli.standard_options import opened, reads_workspace
-from mlflow_pipes.errors import PipesError, WorldError
+from mlflow_pipes.errors import LedgerError, PipesError, WorldError
 
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -21,7 +21,9 @@ def command(*, workspace: str | None, as_json: bool) -> int:
         with opened(workspace) as home:
             checks += workspace_checks(home)
     except PipesError as error:
-        checks.append(Check("workspace", "fail", str(error), "see above"))
+        checks.append(
+            Check("ledger" if isinstance(error, LedgerError) else "workspace", "fail", str(error), "see above")
+        )
     if as_json:
         write_json(checks)
     else:

@@ -28,7 +28,7 @@ def command(*, workspace: str | None, timeout_s: float, as_json: bool) -> None:
     settle()
     with existing(workspace) as home:
         uri = home.configuration.tracking_uri
-        delivered = sync(home.folder, uri, wait_s=timeout_s)
+        delivered = sync(home.folder, uri, ledger=home.configuration.ledger, wait_s=timeout_s)
         where = shown_uri(uri or own_uri(home.folder))
     if as_json:
         write_json({"delivered": delivered, "destination": where})

@@ -62,7 +62,7 @@ def _sync(home: Workspace, *, wanted: bool) -> None:
 
     settle()
     try:
-        sync(home.folder, home.configuration.tracking_uri)
+        sync(home.folder, home.configuration.tracking_uri, ledger=home.configuration.ledger)
     except TrackingError as error:
         click.echo(f"warning: not everything is delivered: {error}", err=True)
 

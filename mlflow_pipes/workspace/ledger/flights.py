@@ -67,6 +67,7 @@ class Flights:
         next_token: the next fencing token to give.
         orchestrator: where a run's engine is, by run id.
         gone: whether the process that holds a claim is known to be dead.
+        up_since: when the ledger came up: before that no claim could be renewed.
     """
 
     entries: dict[str, Entry]
@@ -75,6 +76,7 @@ class Flights:
     next_token: int
     orchestrator: Callable[[str], Orchestrator]
     gone: Callable[[Claim], bool]
+    up_since: float = 0.0
     written_entries: dict[str, OutputCached] = field(default_factory=dict)
     dropped_entries: set[str] = field(default_factory=set)
     written_claims: dict[str, Claim] = field(default_factory=dict)
@@ -131,7 +133,9 @@ class Flights:
 
     def dead(self, claim: Claim) -> bool:
         """Whether a claim's owner has given no sign of life for a lease, or is known to be gone."""
-        return claim.expires_at <= self.now or self.gone(claim)
+        silent = claim.expires_at <= self.now
+        just_up = self.up_since <= self.now < self.up_since + LEASE_S
+        return (silent and not just_up) or self.gone(claim)
 
     def _claim(self, key: str, run_id: str) -> Claim:
         owner = self.orchestrator(run_id)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select, update
 
 from mlflow_pipes.errors import LedgerError
-from mlflow_pipes.machine.processes import is_alive, this_host, this_process
+from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.model.run import (
@@ -37,29 +36,28 @@ from mlflow_pipes.model.run import (
     StepTracked,
 )
 from mlflow_pipes.workspace.ledger import rows, tables
-from mlflow_pipes.workspace.ledger.connection import Cursor, Database, Prepared, sqlite_url
+from mlflow_pipes.workspace.ledger.backends import Cursor, PostgresqlBackend, SqliteBackend
+from mlflow_pipes.workspace.ledger.connection import PATIENCE_S, Database, Prepared
 from mlflow_pipes.workspace.ledger.flights import LEASE_S, Claim, Entry, Flights, Orchestrator
+from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
+from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
 from mlflow_pipes.workspace.ledger.schema import make_ready
-from mlflow_pipes.workspace.ledger.statements import KEYS_AT_ONCE, statements_for
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
+from mlflow_pipes.workspace.ledger.statements import statements_for
 
 # Shorter steps are not worth a row: every step of unknown duration is taken to be quick.
 _WORTH_ESTIMATING_S = 0.010
 # Runs of this process that are over, but of whose end the ledger could not be told (a full disk), with the reason.
 _broken_off: dict[str, str] = {}
-# How long an answer about another process's life is believed, in seconds.
-_LIFE_BELIEVED_S = 0.5
-
-_R = TypeVar("_R")
+# What is answered so much later than it was asked is answered as of then, in seconds.
+_LATE_S = 1.0
 
 
 class SqlLedger:
     """The truth about runs, and the step cache: implements ``ports.Ledger`` and ``ports.Outbox``.
 
-    Safe for several processes (the database serialises writers) and several threads (one at a time).
+    Safe for several processes (writers take turns) and several threads (one at a time). Every *now* is this process's
+    time; on a database that machines share, claims and signs of life are dated by that database's clock.
 
     Attributes:
         database: for the queries of ``workspace.runs``, ``workspace.gc`` and ``workspace.explain``.
@@ -71,22 +69,32 @@ class SqlLedger:
         self._outbox = SqlOutbox(database)
         self._orchestrators: dict[str, Orchestrator] = {}
         self._held: defaultdict[str, set[int]] = defaultdict(set)
-        self._is_alive = _believed(is_alive)
+        self._lives = Lives(shared=database.backend.shared)
 
     @classmethod
-    def open(cls, place: Path | str | URL) -> SqlLedger:
-        """Open the ledger in a SQLite file, made when it is not there; ``:memory:`` for one that is gone with it.
+    def open(
+        cls,
+        place: Path | str | PostgresqlPlace,
+        *,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> SqlLedger:
+        """Open the ledger on PostgreSQL or in a SQLite file, made when it is not there.
+
+        Args:
+            place: where; ``:memory:`` for a ledger that is gone with the object.
+            patience_s: how long a database that is busy or away is waited for, once it is open.
+            clock: this process's.
 
         Raises:
-            LedgerError: the file cannot be opened or written, or was made by a newer version of this package.
+            LedgerError: it cannot be opened or written, or was made by a newer version of this package.
         """
-        if isinstance(place, (str, Path)):
-            in_memory = str(place) == ":memory:"
-            lock_file = None if in_memory else Path(f"{place}.lock")
-            database = Database(sqlite_url(place), str(place))
-        else:
+        if isinstance(place, PostgresqlPlace):
             lock_file = None
-            database = Database(place, place.render_as_string(hide_password=True))
+            database = Database(PostgresqlBackend(place), patience_s=patience_s, clock=clock)
+        else:
+            lock_file = None if str(place) == ":memory:" else Path(f"{place}.lock")
+            database = Database(SqliteBackend(place), patience_s=patience_s, clock=clock)
         try:
             make_ready(database, lock_file)
         except BaseException:
@@ -109,8 +117,9 @@ class SqlLedger:
             return self._write(records, lookups, now)
         if not lookups:
             return []
-        with self.database.read() as cursor:
-            flights = self._load(cursor, [question.key for question in lookups], now, 0)
+        keys = [question.key for question in lookups]
+        time_of = self._ledger_time(now)
+        flights = self.database.read(lambda cursor: self._load(cursor, keys, time_of(), 0))
         answers = flights.answers(lookups)
         if not flights.written_claims:
             return answers
@@ -129,19 +138,25 @@ class SqlLedger:
                 keyed.append(record)
             else:
                 by_type[type(record)].append(record)
-        with _remembering_ends(by_type[RunEnded]), self.database.write() as cursor:
+        time_of = self._ledger_time(now)
+
+        def work(cursor: Cursor) -> list[CacheAnswer]:
             cursor.execute(self._statements.next_revision.sql)
             revision, token = cursor.fetchone()
             if by_type:
                 self._write_history(cursor, by_type, revision)
-            answers: list[CacheAnswer] = []
-            if keyed or lookups:
-                keys = [item.key for item in chain(keyed, lookups)]
-                flights = self._load(cursor, keys, now, token + 1)
-                for item in keyed:
-                    flights.apply(item)
-                answers = flights.answers(lookups)
-                self._write_flights(cursor, flights, token)
+            if not (keyed or lookups):
+                return []
+            keys = [item.key for item in chain(keyed, lookups)]
+            flights = self._load(cursor, keys, time_of(), token + 1)
+            for item in keyed:
+                flights.apply(item)
+            answers = flights.answers(lookups)
+            self._write_flights(cursor, flights, token)
+            return answers
+
+        with _remembering_ends(by_type[RunEnded]):
+            answers = self.database.write(work, by_cursor_alone=True)
         self._remember(by_type, keyed, lookups, answers)
         return answers
 
@@ -149,7 +164,8 @@ class SqlLedger:
         """Write by type, in an order in which every row finds the row that it belongs to."""
         do = self._statements
         started: list[RunStarted] = by_type[RunStarted]
-        _many(cursor, do.insert_run, [rows.run_row(record, revision) for record in started])
+        ahead_s = self.database.clock_ahead_s
+        _many(cursor, do.insert_run, [rows.run_row(one, revision, one.started_at + ahead_s) for one in started])
         seen: list[CodeSeen] = by_type[CodeSeen]
         _many(cursor, do.put_code, [(record.code.digest, rows.leaves_text(record.code)) for record in seen])
         declared: list[StepDeclared] = by_type[StepDeclared]
@@ -167,15 +183,34 @@ class SqlLedger:
         over: list[RunEnded] = by_type[RunEnded]
         for record in over:
             output = None if record.output is None else to_json(record.output)
-            row = (record.status.value, record.ended_at, output, record.message, revision, record.run_id)
+            row = (record.status.value, record.ended_at, output, rows.plain(record.message), revision, record.run_id)
             cursor.execute(do.end_run.sql, row)
             cursor.execute(do.drop_claims_of_run.sql, (record.run_id,))
 
     def _load(self, cursor: Cursor, keys: Sequence[str], now: float, next_token: int) -> Flights:
         distinct = list(dict.fromkeys(keys))
-        entries = {row[0]: Entry(*row) for row in _keyed(cursor, self._statements.entries, distinct)}
-        claims = {row[0]: Claim(*row) for row in _keyed(cursor, self._statements.claims, distinct)}
-        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone)
+        entries = {row[0]: Entry(*row) for row in self._of_keys(cursor, self._statements.entries, distinct)}
+        claims = {row[0]: Claim(*row) for row in self._of_keys(cursor, self._statements.claims, distinct)}
+        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone, self.database.up_since)
+
+    def _of_keys(self, cursor: Cursor, question: Callable[[int], Prepared], keys: Sequence[str]) -> Iterator[Any]:
+        for sql, parameters in self._statements.of_keys(question, keys):
+            cursor.execute(sql, parameters)
+            yield from cursor.fetchall()
+
+    def _ledger_time(self, now: float) -> Callable[[], float]:
+        """Return what tells the time by the ledger's clock, *now* being the time by ours when the question was asked.
+
+        Time that went by since counts when it is much: the database may have been away, and a claim must be new when
+        it is given.
+        """
+        asked = time.monotonic()
+
+        def time_of() -> float:
+            late_s = time.monotonic() - asked
+            return now + self.database.clock_ahead_s + (late_s if late_s > _LATE_S else 0.0)
+
+        return time_of
 
     def _write_flights(self, cursor: Cursor, flights: Flights, token: int) -> None:
         do = self._statements
@@ -218,11 +253,17 @@ class SqlLedger:
 
     def heartbeat(self, run_id: str, now: float) -> Heartbeat:
         """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
-        with self.database.write() as cursor:
-            cursor.execute(self._statements.alive.sql, (now, run_id))
+        time_of = self._ledger_time(now)
+
+        def work(cursor: Cursor) -> tuple[list[Any], set[int]]:
+            alive_at = time_of()
+            cursor.execute(self._statements.alive.sql, (alive_at, run_id))
             found = cursor.fetchall()
-            cursor.execute(self._statements.renew_claims.sql, (now + LEASE_S, run_id))
-            current = {row[0] for row in cursor.fetchall()}
+            cursor.execute(self._statements.renew_claims.sql, (alive_at + LEASE_S, run_id))
+            return found, {row[0] for row in cursor.fetchall()}
+
+        found, current = self.database.write(work, by_cursor_alone=True)
+        self.database.look_at_clock()
         lost = self._held[run_id] - current
         self._held[run_id] -= lost
         # A run that is no longer open was declared interrupted by another process: it must not go on.
@@ -251,23 +292,28 @@ class SqlLedger:
         """
         runs = tables.runs.c
         query = select(runs.run_id, runs.host, runs.process, runs.heartbeat_at).where(runs.ended_at.is_(None))
+        time_of = self._ledger_time(now)
+        found = self.database.rows(query)
+        now = time_of()
+        # While the database was down nobody could give a sign of life.
+        up_since = self.database.up_since if self.database.up_since <= now else 0.0
         dead = [
             row.run_id
-            for row in self.database.rows(query)
-            if row.run_id in _broken_off or self._run_is_dead(row.host, row.process, now - row.heartbeat_at > silent_s)
+            for row in found
+            if row.run_id in _broken_off
+            or self._run_is_dead(row.host, row.process, now - max(row.heartbeat_at, up_since) > silent_s)
         ]
         return [run_id for run_id in dead if self._interrupt(run_id, now)]
 
     def _run_is_dead(self, host: str, process: str, silent: bool) -> bool:
-        if host == this_host() and process:
-            return not self._is_alive(process)
-        return silent
+        return self._lives.gone(host, process) if self._lives.can_see(host, process) else silent
 
     def _interrupt(self, run_id: str, now: float) -> bool:
         do = self._statements
         why = _broken_off.get(run_id, "its orchestrator process died")
         message = f"{why}; run the pipeline again: finished steps are reused"
-        with self.database.write() as cursor:
+
+        def work(cursor: Cursor) -> bool:
             cursor.execute(do.next_revision.sql)
             revision, _ = cursor.fetchone()
             open_run = (tables.runs.c.run_id == run_id) & tables.runs.c.ended_at.is_(None)
@@ -287,8 +333,11 @@ class SqlLedger:
                     .values(status=Status.INTERRUPTED.value, ended_at=ended_at, revision=revision)
                 )
                 cursor.execute(do.drop_claims_of_run.sql, (run_id,))
+            return bool(marked)
+
+        marked = self.database.write(work)
         _broken_off.pop(run_id, None)
-        return bool(marked)
+        return marked
 
     # The publisher's side: ports.Outbox
 
@@ -305,14 +354,13 @@ class SqlLedger:
     def _orchestrator(self, run_id: str) -> Orchestrator:
         known = self._orchestrators.get(run_id)
         if known is None:
-            runs = tables.runs.c
-            found = self.database.rows(select(runs.host, runs.process).where(runs.run_id == run_id))
+            found = self.database.read(lambda cursor: _all(cursor, self._statements.orchestrator, (run_id,)))
             known = Orchestrator(*found[0]) if found else Orchestrator(this_host(), this_process())
             self._orchestrators[run_id] = known
         return known
 
     def _gone(self, claim: Claim) -> bool:
-        return claim.run_id in _broken_off or (claim.host == this_host() and not self._is_alive(claim.process))
+        return claim.run_id in _broken_off or self._lives.gone(claim.host, claim.process)
 
 
 @contextmanager
@@ -324,29 +372,13 @@ def _remembering_ends(ended: Sequence[RunEnded]) -> Iterator[None]:
         raise
 
 
+def _all(cursor: Cursor, statement: Prepared, parameters: tuple[Any, ...]) -> list[Any]:
+    cursor.execute(statement.sql, parameters)
+    return cursor.fetchall()
+
+
 def _many(cursor: Cursor, statement: Prepared, parameters: Sequence[tuple[Any, ...]]) -> None:
     if len(parameters) == 1:
         cursor.execute(statement.sql, parameters[0])
     elif parameters:
         cursor.executemany(statement.sql, parameters)
-
-
-def _keyed(cursor: Cursor, statement: Callable[[int], Prepared], keys: list[str]) -> list[Any]:
-    """Return the rows of these keys. Counts are rounded up to powers of two, so that few statements are compiled."""
-    found: list[Any] = []
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[start : start + KEYS_AT_ONCE]
-        count = 1 << (len(some) - 1).bit_length()
-        cursor.execute(statement(count).sql, some + some[-1:] * (count - len(some)))
-        found += cursor.fetchall()
-    return found
-
-
-def _believed(question: Callable[[str], _R]) -> Callable[[str], _R]:
-    """Return *question* with its answers remembered for half a second: a thousand claims may name one process."""
-
-    @functools.lru_cache(maxsize=256)
-    def remembered(subject: str, _period: int) -> _R:
-        return question(subject)
-
-    return lambda subject: remembered(subject, int(time.monotonic() / _LIFE_BELIEVED_S))

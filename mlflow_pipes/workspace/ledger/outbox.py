@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.workspace.ledger import tables
+from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.connection import Database, insert_into
 from mlflow_pipes.workspace.ledger.publications import read_publications
 
@@ -71,9 +72,12 @@ class SqlOutbox:
             }
             for receipt in receipts
         ]
-        with self._database.write():
+
+        def work(_cursor: Cursor) -> None:
             self._database.change(put, values)
             self._advance(destination)
+
+        self._database.write(work)
 
     def _advance(self, destination: str) -> None:
         """Raise what is delivered through, inside the transaction of the receipts."""

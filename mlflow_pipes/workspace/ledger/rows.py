@@ -32,6 +32,13 @@ _SHOWN = frozenset(status for status in Status if status.ended) | {Status.RUNNIN
 json_text = json.JSONEncoder(separators=(",", ":")).encode
 
 
+def plain(text: str) -> str:
+    """Return a text as both databases can hold it: no NUL, no half of a character (JSON writes those as escapes)."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _map_text(mapping: Mapping[str, Any]) -> str:
     return json_text(dict(mapping)) if mapping else "{}"
 
@@ -44,14 +51,15 @@ def _leaf_text(leaf: Leaf | None) -> str | None:
     return None if leaf is None else to_json(leaf)
 
 
-def run_row(record: RunStarted, revision: int) -> SqlRow:
+def run_row(record: RunStarted, revision: int, heartbeat_at: float) -> SqlRow:
     """Return the row of a new run, in the order of the table's columns."""
     source = record.source
     return (
-        record.run_id, record.pipeline, record.experiment, Status.RUNNING.value, record.started_at, None,
-        _map_text(record.parameters), _map_text(record.tags), record.host, record.process, record.user, record.target,
-        source.commit, source.branch, source.remote, source.dirty, record.file, record.doc, record.command,
-        None, "", record.started_at, False, revision,
+        record.run_id, record.pipeline, plain(record.experiment), Status.RUNNING.value, record.started_at, None,
+        _map_text(record.parameters), _map_text(record.tags), record.host, record.process, plain(record.user),
+        record.target, source.commit, plain(source.branch), plain(source.remote), source.dirty, plain(record.file),
+        plain(record.doc), plain(record.command),
+        None, "", heartbeat_at, False, revision,
     )  # fmt: skip
 
 
@@ -78,7 +86,7 @@ def change_rows(records: Iterable[StepChanged], revision: int) -> list[SqlRow]:
         row = [
             status.value, started_at, record.at if ended else None, record.key, record.code,
             None if inputs is None else _map_text(inputs), None if output is None else to_json(output),
-            record.reused_from, record.reason, record.target, record.worker, record.attempts,
+            record.reused_from, record.reason and plain(record.reason), record.target, record.worker, record.attempts,
             revision if status in _SHOWN else None, record.step_run_id,
         ]  # fmt: skip
         earlier = merged.get(record.step_run_id)
@@ -99,7 +107,7 @@ def attempt_row(record: AttemptEnded) -> SqlRow:
     usage = record.usage
     return (
         record.step_run_id, record.number, record.started_at, record.ended_at, record.target, record.worker,
-        record.host, None if record.failure is None else json_text(failure_to_plain(record.failure)),
+        record.host, None if record.failure is None else json_text(failure_toplain(record.failure)),
         usage.cpu_s, usage.peak_memory_bytes, _list_text(record.warnings),
     )  # fmt: skip
 
@@ -118,7 +126,7 @@ def metric_rows(record: StepTracked) -> list[SqlRow]:
     step_run_id = record.step_run_id
     return [
         (
-            step_run_id, position, metric.key, metric.kind, _stored_number(metric.number),
+            step_run_id, position, plain(metric.key), metric.kind, _stored_number(metric.number),
             None if metric.plain is None else json_text(metric.plain), _leaf_text(metric.figure),
             metric.step, metric.timestamp_ms,
         )
@@ -149,7 +157,7 @@ def leaves_from_text(text: str) -> tuple[CodeLeaf, ...]:
     return tuple(CodeLeaf(kind, name, digest, tuple(via)) for kind, name, digest, via in json.loads(text))
 
 
-def failure_to_plain(failure: Failure) -> dict[str, Any]:
+def failure_toplain(failure: Failure) -> dict[str, Any]:
     """Return a failure as JSON-like data."""
     return {
         "kind": failure.kind.value,

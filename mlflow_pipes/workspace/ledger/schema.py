@@ -10,6 +10,7 @@ from sqlalchemy import insert, inspect, select
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.locks import exclusive
+from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.connection import Database
 from mlflow_pipes.workspace.ledger.tables import SCHEMA_VERSION, counters, metadata, schema_version
 
@@ -20,30 +21,34 @@ _LOCK_TIMEOUT_S = 300.0  # a migration of a large ledger
 def make_ready(database: Database, lock_file: Path | None) -> None:
     """Make the tables where there are none, or migrate them to this package's version.
 
-    *lock_file* keeps other processes out meanwhile (None for a database of this process alone). A ledger that is up
-    to date costs one query.
+    *lock_file* keeps other processes out meanwhile (None where a transaction's lock does, or nobody else is). A ledger
+    that is up to date costs two queries.
 
     Raises:
         LedgerError: the ledger was made by a newer version of this package.
     """
     if stored_version(database) == SCHEMA_VERSION:
         return
-    with _alone(lock_file), database.write():
-        version = stored_version(database)
-        if version == SCHEMA_VERSION:
-            return
-        if version is None:
-            _make(database)
-        else:
-            _check_known(version, database.place)
-            _migrate(database)
+    with _alone(lock_file):
+        database.write(lambda cursor: _make_or_migrate(database, cursor), patience_s=_LOCK_TIMEOUT_S)
+
+
+def _make_or_migrate(database: Database, cursor: Cursor) -> None:
+    version = stored_version(database)
+    if version == SCHEMA_VERSION:
+        return
+    if version is None:
+        database.backend.make_room(cursor)
+        _make(database)
+    else:
+        _check_known(version, database.place)
+        _migrate(database)
 
 
 def stored_version(database: Database) -> str | None:
     """Return the ledger's schema version; None for an empty database."""
-    with database.translated("read"):
-        if not inspect(database.core()).has_table(schema_version.name):
-            return None
+    if not database.read(lambda _cursor: inspect(database.core()).has_table(schema_version.name)):
+        return None
     rows = database.rows(select(schema_version.c.version_num))
     return str(rows[0][0]) if rows else None
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Dialect, Table, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Dialect,
+    String,
+    Table,
+    any_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from mlflow_pipes.workspace.ledger import tables
 from mlflow_pipes.workspace.ledger.connection import Prepared, insert_into, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # Columns of a declared step; the rest is NULL until something happens.
 _DECLARED = ("step_run_id", "run_id", "node", "name", "kind", "parent_id", "parameters", "tags", "parents", "position",
@@ -31,6 +44,7 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._takes_arrays = dialect.name == "postgresql"
         one: ColumnElement[int] = literal_column("1")
         counters = tables.counters
         self.next_revision = self._prepare(
@@ -42,7 +56,7 @@ class Statements:
         self.give_tokens = self._prepare(
             update(counters).where(counters.c.id == one).values(token=bindparam("last")), "last"
         )
-        self.insert_run = self._insert(tables.runs)
+        self.insert_run = self._insert(tables.runs, again=True)
         self.end_run = self._prepare(
             update(tables.runs)
             .where(tables.runs.c.run_id == bindparam("id"))
@@ -50,7 +64,7 @@ class Statements:
             *_END,
             "id",
         )
-        self.insert_step = self._insert(tables.step_runs, _DECLARED)
+        self.insert_step = self._insert(tables.step_runs, _DECLARED, again=True)
         self.change_step = self._prepare(_change_step(), *(f"new_{name}" for name in _SET), "id")
         self.touch_step = self._prepare(
             update(tables.step_runs)
@@ -88,6 +102,9 @@ class Statements:
             "now",
             "id",
         )
+        self.orchestrator = self._prepare(
+            select(tables.runs.c.host, tables.runs.c.process).where(tables.runs.c.run_id == bindparam("id")), "id"
+        )
         self.renew_claims = self._prepare(
             update(tables.claims)
             .where(tables.claims.c.run_id == bindparam("id"))
@@ -100,9 +117,12 @@ class Statements:
     def _prepare(self, statement: Any, *names: str) -> Prepared:
         return prepare(statement, self._dialect, names)
 
-    def _insert(self, table: Table, columns: Sequence[str] | None = None) -> Prepared:
+    def _insert(self, table: Table, columns: Sequence[str] | None = None, *, again: bool = False) -> Prepared:
+        """Return an INSERT; with *again* it may come again: the connection may be lost in its transaction's commit."""
         names = columns or tuple(table.c.keys())
         statement = insert_into(table, self._dialect).values({name: bindparam(name) for name in names})
+        if again:
+            statement = statement.on_conflict_do_nothing()
         return self._prepare(statement, *names)
 
     def _upsert(self, table: Table) -> Prepared:
@@ -122,7 +142,23 @@ class Statements:
         columns = (claims.key, claims.run_id, claims.token, claims.host, claims.process, claims.expires_at)
         return self._keyed(select(*columns), claims.key, count)
 
+    def of_keys(self, question: Callable[[int], Prepared], keys: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Yield SQL and parameters of the statements that ask *question* of these keys.
+
+        PostgreSQL takes an array; for SQLite counts are rounded up to powers of two, so that few statements are
+        compiled.
+        """
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = list(keys[start : start + KEYS_AT_ONCE])
+            if self._takes_arrays:
+                yield question(1).sql, (some,)
+            else:
+                count = 1 << (len(some) - 1).bit_length()
+                yield question(count).sql, some + some[-1:] * (count - len(some))
+
     def _keyed(self, query: Any, key: Any, count: int) -> Prepared:
+        if self._takes_arrays:
+            return self._prepare(query.where(key == any_(bindparam("keys", type_=ARRAY(String)))), "keys")
         names = [f"k{number}" for number in range(count)]
         return self._prepare(query.where(key.in_([bindparam(name) for name in names])), *names)
 

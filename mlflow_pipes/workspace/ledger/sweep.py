@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select
 
 from mlflow_pipes.workspace.ledger import tables
+from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.connection import Database
 
 _runs, _steps, _entries = tables.runs.c, tables.step_runs.c, tables.cache_entries.c
@@ -62,7 +63,8 @@ def sweep(database: Database, *, since: float, newest: int, dry_run: bool) -> Sw
 
     While a run is under way, what the dropped entries reach still counts as reachable this once.
     """
-    with database.write():
+
+    def work(_cursor: Cursor) -> tuple[Swept, list[str]]:
         runs = [
             RunAge(run_id, pipeline, started_at, ended_at is None)
             for run_id, pipeline, started_at, ended_at in database.rows(
@@ -85,14 +87,11 @@ def sweep(database: Database, *, since: float, newest: int, dry_run: bool) -> Sw
             )
         if live:
             stays += [output for _, output in goes]
-    roots = [*stays, *_reached_by_runs(database, kept)]
-    return Swept(
-        kept=frozenset(kept),
-        gone=tuple(run.run_id for run in runs if run.run_id not in kept),
-        live_since=min(live, default=None),
-        dropped=len(goes),
-        roots=tuple(roots),
-    )
+        gone = tuple(run.run_id for run in runs if run.run_id not in kept)
+        return Swept(frozenset(kept), gone, min(live, default=None), len(goes), ()), stays
+
+    swept, stays = database.write(work)
+    return replace(swept, roots=(*stays, *_reached_by_runs(database, swept.kept)))
 
 
 def _reached_by_runs(database: Database, run_ids: AbstractSet[str]) -> Iterator[str]:

@@ -16,9 +16,12 @@ RUNS = ("one", "two", "three")
 class SingleFlight(RuleBasedStateMachine):
     """Three runs ask for three keys; *model* is what the rules of the design say, in a few lines."""
 
+    def place(self):
+        return ":memory:"
+
     @initialize()
     def open(self):
-        self.ledger = SqlLedger.open(":memory:")
+        self.ledger = SqlLedger.open(self.place())
         self.now = T0
         self.ledger.exchange([started(run) for run in RUNS], [], T0)
         self.held = {run: {} for run in RUNS}  # what each run believes to hold: key -> token

@@ -22,7 +22,7 @@ class FrozenClock:
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(tmp_path, either_ledger):
     with Workspace.open(tmp_path / "w") as opened:
         opened.clock = FrozenClock()
         yield opened

@@ -8,8 +8,10 @@ from sqlalchemy import update
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.testing.ledger_contract import T0, hex_id, started
-from mlflow_pipes.workspace.ledger.connection import Database, sqlite_url
+from mlflow_pipes.workspace.ledger.backends import PostgresqlBackend, SqliteBackend
+from mlflow_pipes.workspace.ledger.connection import Database
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
 from mlflow_pipes.workspace.ledger.schema import MIGRATIONS, make_ready, stored_version
 from mlflow_pipes.workspace.ledger.tables import SCHEMA_VERSION, metadata, schema_version
 
@@ -22,8 +24,8 @@ def config(database=None):
     return made
 
 
-def set_version(path, version):
-    ledger = SqlLedger.open(path)
+def set_version(place, version):
+    ledger = SqlLedger.open(place)
     ledger.database.change(update(schema_version).values(version_num=version))
     ledger.close()
 
@@ -32,31 +34,36 @@ def test_the_schema_version_is_the_newest_migration():
     assert ScriptDirectory.from_config(config()).get_current_head() == SCHEMA_VERSION
 
 
-def test_migrating_from_nothing_gives_the_same_tables_as_making_them(tmp_path):
-    database = Database(sqlite_url(tmp_path / "l.db"), "l.db")
-    with database.write():
+def test_migrating_from_nothing_gives_the_same_tables_as_making_them(either_ledger):
+    on_postgresql = isinstance(either_ledger, PostgresqlPlace)
+    database = Database((PostgresqlBackend if on_postgresql else SqliteBackend)(either_ledger))
+
+    def migrate(cursor):
+        database.backend.make_room(cursor)
         command.upgrade(config(database), "head")
+
+    database.write(migrate)
     context = MigrationContext.configure(database.core())
     differences = compare_metadata(context, metadata)
     assert [one for one in differences if "alembic_version" not in str(one)] == []
     assert stored_version(database) == SCHEMA_VERSION
     database.close()
-    ledger = SqlLedger.open(tmp_path / "l.db")
+    ledger = SqlLedger.open(either_ledger)
     ledger.exchange([started("one")], [], T0)
     ledger.close()
 
 
-def test_a_ledger_of_a_newer_version_is_refused_with_the_remedy(tmp_path):
-    set_version(tmp_path / "l.db", "9999")
+def test_a_ledger_of_a_newer_version_is_refused_with_the_remedy(either_ledger):
+    set_version(either_ledger, "9999")
     with pytest.raises(LedgerError, match=r"newer mlflow_pipes.*9999.*upgrade"):
-        SqlLedger.open(tmp_path / "l.db")
+        SqlLedger.open(either_ledger)
 
 
-def test_opening_again_finds_what_was_written(tmp_path):
-    ledger = SqlLedger.open(tmp_path / "l.db")
+def test_opening_again_finds_what_was_written(either_ledger):
+    ledger = SqlLedger.open(either_ledger)
     ledger.exchange([started("one")], [], T0)
     ledger.close()
-    again = SqlLedger.open(tmp_path / "l.db")
+    again = SqlLedger.open(either_ledger)
     make_ready(again.database, None)
     assert again.pending("x", 10)[0].run_id == hex_id("one")
     again.close()

@@ -27,7 +27,7 @@ BAD = Failure(FailureKind.EXCEPTION, "ValueError: bad", ("ValueError",), '  File
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(tmp_path, either_ledger):
     with Workspace.open(tmp_path / "w") as opened:
         yield opened
 
@@ -164,7 +164,8 @@ def test_a_failed_step_carries_its_failure_and_no_output(history):
 
 
 def test_a_dead_run_is_shown_as_interrupted(workspace):
-    workspace.ledger.exchange([start(A, process="4194304:1")], [], T0)
+    dead = f"4194304:1@{this_process().partition('@')[2]}"  # of this boot; no pid is so high
+    workspace.ledger.exchange([start(A, process=dead)], [], T0)
     assert workspace.runs.list()[0].status == "interrupted"
     assert "died" in workspace.runs.get(A).message
 

@@ -1,5 +1,4 @@
 import pytest
-from sqlalchemy.dialects import postgresql
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.processes import this_host, this_process
@@ -20,13 +19,16 @@ from mlflow_pipes.testing.ledger_contract import (
 )
 from mlflow_pipes.workspace.ledger.history import History
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
+from mlflow_pipes.workspace.ledger.place import parse_place
 from mlflow_pipes.workspace.ledger.rows import attempt_from_row, change_rows
-from mlflow_pipes.workspace.ledger.statements import Statements
+
+# A process of this boot that is no more: no pid is so high.
+DEAD = f"4194304:1@{this_process().partition('@')[2]}"
 
 
 @pytest.fixture
-def ledger():
-    opened = SqlLedger.open(":memory:")
+def ledger(either_ledger):
+    opened = SqlLedger.open(either_ledger)
     yield opened
     opened.close()
 
@@ -39,6 +41,15 @@ class TestSqlLedgerInMemory(LedgerContract, OutboxContract):
         opened.close()
 
 
+@pytest.mark.integration
+class TestSqlLedgerOnPostgresql(LedgerContract, OutboxContract):
+    @pytest.fixture
+    def ledger(self, postgresql):
+        opened = SqlLedger.open(parse_place(postgresql.new_schema(), {}, "test"))
+        yield opened
+        opened.close()
+
+
 class TestSqlLedgerInAFile(LedgerContract):
     @pytest.fixture
     def ledger(self, tmp_path):
@@ -47,16 +58,12 @@ class TestSqlLedgerInAFile(LedgerContract):
         opened.close()
 
 
-def test_hits_take_no_write_lock(tmp_path):
-    one, two = SqlLedger.open(tmp_path / "l.db"), SqlLedger.open(tmp_path / "l.db")
+def test_hits_take_no_write_lock(either_ledger):
+    one, two = SqlLedger.open(either_ledger), SqlLedger.open(either_ledger)
     one.exchange([started("one"), cached("load", "42")], [], T0)
     one.exchange([], [LookUp(key_of("train"), hex_id("one"))], T0)
-    with two.database.write():
-        hit, held, miss = one.exchange(
-            [],
-            [LookUp(key_of("load"), "x"), LookUp(key_of("train"), "x"), LookUp(key_of("other"), "x", claim=False)],
-            T0,
-        )
+    questions = [LookUp(key_of("load"), "x"), LookUp(key_of("train"), "x"), LookUp(key_of("other"), "x", claim=False)]
+    hit, held, miss = two.database.write(lambda _cursor: one.exchange([], questions, T0))
     assert [type(answer).__name__ for answer in (hit, held, miss)] == ["Hit", "Held", "Miss"]
     one.close()
     two.close()
@@ -126,7 +133,7 @@ def test_code_leaves_are_kept_once_a_digest(ledger):
 def test_a_claim_of_a_dead_process_of_this_host_is_dead_at_once(ledger):
     host = this_host()
     ledger.exchange(
-        [started("dead", host=host, process="4194304:1"), started("live", host=host, process=this_process())], [], T0
+        [started("dead", host=host, process=DEAD), started("live", host=host, process=this_process())], [], T0
     )
     ledger.exchange([], [LookUp(key_of("a"), hex_id("dead")), LookUp(key_of("b"), hex_id("live"))], T0)
     a, b = ledger.exchange([], [LookUp(key_of("a"), "x"), LookUp(key_of("b"), "x")], T0)
@@ -137,7 +144,7 @@ def test_a_run_whose_process_died_is_interrupted_with_its_unfinished_steps(ledge
     host = this_host()
     ledger.exchange(
         [
-            started("dead", host=host, process="4194304:1"),
+            started("dead", host=host, process=DEAD),
             started("live", host=host, process=this_process()),
             declared("dead", "done"),
             declared("dead", "open"),
@@ -173,9 +180,3 @@ def test_a_cancel_request_reaches_the_next_heartbeat(ledger):
     assert ledger.heartbeat(hex_id("one"), T0).cancel_requested
     ledger.exchange([RunEnded(hex_id("one"), Status.CANCELLED, T0)], [], T0)
     assert not ledger.request_cancel(hex_id("one"))
-
-
-def test_every_statement_of_the_hot_path_compiles_for_postgresql():
-    statements = Statements(postgresql.dialect(paramstyle="format"))
-    assert "ON CONFLICT" in statements.put_entry.sql
-    assert statements.entries(4).sql.count("%s") == 4
