@@ -4,6 +4,7 @@
 #   make test    all tests
 #   make lint    style, types, layers
 #   make bench   figures, medians and ratios against raw Dask, into benchmarks/RESULTS.md
+#   make bench-peers  overhead and stale caches of other tools, most of an hour, into benchmarks/RESULTS-PEERS.md
 #   make docs    the reference as web pages, from docstrings, into build/reference
 #   make venv    .venv/ with everything that the others need
 #   make lock    resolve the newest development dependencies into requirements/dev.lock
@@ -16,7 +17,7 @@ READY := $(VENV)/.ready
 # Byte code is kept: every worker, service and test process starts several times faster with it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test unit lint bench docs venv lock format clean system
+.PHONY: demo test unit lint bench bench-peers docs venv lock format clean system
 
 venv: $(READY)
 
@@ -52,6 +53,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(READY)
+	$(BIN)/python -m benchmarks peers
 
 docs: $(READY)
 	$(BIN)/pdoc --docformat google --output-directory build/reference mlflow_pipes mlflow_pipes_steps

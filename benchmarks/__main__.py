@@ -1,4 +1,7 @@
-"""``make bench``: measure everything in one run and write benchmarks/RESULTS.md."""
+"""``make bench``: measure everything of ours in one run and write benchmarks/RESULTS.md.
+
+``make bench-peers``, the part ``peers`` here, takes most of an hour and writes benchmarks/RESULTS-PEERS.md.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,15 @@ VERSIONS = ("mlflow_pipes", "distributed", "mlflow-skinny", "pandas", "pyarrow",
 
 
 def main() -> None:
-    """Measure the parts named on the command line, by default all; all of them are written down."""
+    """Measure the parts named on the command line, by default all but the peers; all of them are written down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="by default all")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "peers", []], help="by default all but peers")
     parts = parser.parse_args().parts or list(PARTS)
+    if "peers" in parts:
+        from benchmarks.peers.__main__ import main as compare_with_peers
+
+        compare_with_peers([])
+        parts.remove("peers")
     sections = []
     for part in parts:
         sys.stdout.write(f"measuring {part} ...\n")

@@ -1,0 +1,47 @@
+"""``make bench-peers``, or ``python -m benchmarks.peers`` to choose tools, sizes and rounds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from benchmarks.measuring import PROJECT
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environments import renew_pins
+from benchmarks.peers.measurement import GRAPHS, TINY_GRAPHS, measure
+from benchmarks.peers.probing import probe
+from benchmarks.peers.report import Conditions, report
+
+RESULTS = PROJECT / "benchmarks" / "RESULTS-PEERS.md"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and probe; written down only when all tools were measured at full size, else printed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=sorted({peer.name for peer in PEERS}), help="by default all tools")
+    parser.add_argument("--tiny", action="store_true", help="tiny graphs: does everything still work?")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit-s", type=float, default=180.0, help="for one figure")
+    parser.add_argument("--renew-pins", action="store_true", help="write the newest versions into NAME.txt, and stop")
+    options = parser.parse_args(arguments)
+    if options.renew_pins:
+        renew_pins()
+        return
+    peers = [peer for peer in PEERS if not options.only or peer.name in options.only]
+    graphs = TINY_GRAPHS if options.tiny else GRAPHS
+    given = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m benchmarks.peers", *given])
+    load_before = os.getloadavg()[0]
+    probes = probe(peers, limit_s=options.limit_s)
+    measured = measure(peers, graphs, rounds=options.rounds, limit_s=options.limit_s)
+    conditions = Conditions(time.strftime("%Y-%m-%d"), command, load_before, options.rounds, options.limit_s)
+    text = report(measured, graphs, probes, conditions)
+    sys.stdout.write(text)
+    if not options.only and not options.tiny:
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
