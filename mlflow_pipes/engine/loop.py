@@ -53,6 +53,7 @@ from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.state import RunState
 
 HEARTBEAT_EVERY_S = 1.0
+_PLACED = frozenset({Status.QUEUED, Status.RUNNING})
 _log = logging.getLogger(__name__)
 
 
@@ -350,7 +351,7 @@ class Engine:
             now,
             facts=self._facts.get(node),
             output=self._inputs.outputs.get(node) if command.status.good else None,
-            target=self._roster.target_of[node] if is_step and command.status is Status.RUNNING else None,
+            target=self._roster.target_of[node] if is_step and command.status in _PLACED else None,
             attempts=self._state.attempts(node) if is_step else None,
         )
 
@@ -400,13 +401,13 @@ class Engine:
                 else:
                     self._inputs.outputs[node] = answer.output
                     self._handle(messages.Known(node), now)
-            case Claimed() if self._twins.join(facts.key, node):
-                self._handle(messages.HeldElsewhere(node), now)
+            case Claimed() if (twin := self._twins.join(facts.key, node)) is not None:
+                self._handle(messages.HeldElsewhere(node, f"step {twin!r}"), now)
             case Claimed():
                 facts.token = answer.token
                 self._handle(messages.ToDo(node), now)
             case Held():
-                self._handle(messages.HeldElsewhere(node), now)
+                self._handle(messages.HeldElsewhere(node, f"run {answer.run_id[:8]} on {answer.host}"), now)
             case Miss():
                 raise InternalError(f"the ledger did not claim the key of {node!r} as asked")
             case _:

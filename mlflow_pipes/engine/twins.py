@@ -15,14 +15,15 @@ class Twins:
         self._computing: dict[str, str] = {}
         self._waiting: dict[str, list[str]] = {}
 
-    def join(self, key: str, node: str) -> bool:
-        """Wait for the step that computes *key*, and return True; with none, *node* computes it from now on."""
-        if self._computing.setdefault(key, node) == node:
-            return False
+    def join(self, key: str, node: str) -> str | None:
+        """Wait for the step that computes *key*, and return it; with none, *node* computes it from now on: None."""
+        computing = self._computing.setdefault(key, node)
+        if computing == node:
+            return None
         waiting = self._waiting.setdefault(key, [])
         if node not in waiting:
             waiting.append(node)
-        return True
+        return computing
 
     def land(self, key: str, node: str) -> list[str]:
         """Take that *node* computes *key* no longer, and return the steps that waited for it."""

@@ -14,8 +14,8 @@ RUN = ""
 class Admission:
     """Lets steps in while their containers have room, in the order of their ranks.
 
-    A step takes room in every limited container around it, from its first try until it has ended, or has returned calls:
-    these take room themselves.
+    A step takes room in every limited container around it, from its first try until it has ended; or has returned
+    calls, for these take room themselves.
 
     Args:
         around: gives what a step or container stands in, None at the top.

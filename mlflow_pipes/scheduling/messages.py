@@ -29,9 +29,14 @@ class ToDo:
 
 @dataclass(frozen=True, slots=True)
 class HeldElsewhere:
-    """Another live run is computing the node's output."""
+    """Another live run, or another step of this one, is computing the node's output.
+
+    Attributes:
+        by: which, in words.
+    """
 
     node: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class RunState:
         self._tries: dict[str, int] = {}
         self._reused_growth: set[str] = set()
         self._verdicts: dict[str, Failure] = {}
+        self._held_by: dict[str, str] = {}
         self._cancel_requested = self._timed_out = False
         self._ready = self._board.add(graph.nodes, graph.groups, target_of, ranks, grown=None)
 
@@ -127,9 +128,7 @@ class RunState:
             case Known():
                 commands = self._on_known(event.node)
             case HeldElsewhere():
-                if self._board.status[event.node] is Status.LOOKING_UP:
-                    self._board.timers.hold(event.node, now)
-                return []
+                return self._on_held(event)
             case Grew():
                 commands = self._on_grew(event)
             case Concluded():
@@ -180,6 +179,16 @@ class RunState:
         self._board.timers.let_go(node)
         self._board.claimed.add(node)
         return self._board.enqueue(node)
+
+    def _on_held(self, event: HeldElsewhere) -> list[Command]:
+        node = event.node
+        if self._board.status[node] is not Status.LOOKING_UP:
+            return []
+        self._board.timers.hold(node, self._board.now)
+        if self._held_by.get(node) == event.by:
+            return []
+        self._held_by[node] = event.by
+        return [Changed(node, Status.LOOKING_UP, f"waits for {event.by}, which is computing the same")]
 
     def _on_claim_lost(self, node: str) -> list[Command]:
         """Have a step looked up again before it is started (again); an attempt that runs may end."""
