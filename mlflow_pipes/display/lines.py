@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 20
 LABEL_CELLS = 44  # widest column of step names
+DEEPEST_INDENT = 10
 _THRESHOLDS = (SHOWN_MEMBERS, 20, 12, 8, 5, 3, 2, 1)
 _WORDS = {
     Status.SUCCEEDED: "ran",
@@ -100,8 +101,13 @@ def _most_telling(progress: RunProgress, room: int) -> list[StepProgress | NameP
     return [names[index] for index in sorted(chosen)]
 
 
+def indent_of(depth: int) -> str:
+    """Return the space before what stands so deep in steps and sub-pipelines; of recursions, no more than fits."""
+    return "  " * min(depth, DEEPEST_INDENT)
+
+
 def _label_width(items: list[StepProgress | NameProgress]) -> int:
-    widest = max((2 * item.depth + cells(_label(item)) for item in items), default=0)
+    widest = max((cells(indent_of(item.depth) + _label(item)) for item in items), default=0)
     return min(widest, LABEL_CELLS)
 
 
@@ -114,7 +120,7 @@ def _label(item: StepProgress | NameProgress) -> str:
 
 
 def _line(item: StepProgress | NameProgress, look: Look, now: float, tick: int, width: int) -> Line:
-    indent = "  " * item.depth
+    indent = indent_of(item.depth)
     limit = width if look.width is None else min(width, max(8, look.width // 2))
     label = pad(indent + clip(look.readable(_label(item)), limit - len(indent), look.dots), limit)
     if isinstance(item, NameProgress) and item.total > 1:

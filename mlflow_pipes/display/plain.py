@@ -16,6 +16,7 @@ from mlflow_pipes.display.summary import summary_lines
 from mlflow_pipes.display.ticker import Ticker
 from mlflow_pipes.display.words import duration, short_id
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
+from mlflow_pipes.model.blame import is_inner
 from mlflow_pipes.model.run import Record, RunEnded, RunStarted, Status
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class PlainObserver:
             step = progress.record(record)
             if step is not None:
                 if step.status is Status.FAILED and self._failed < FAILED_LINES:
-                    self._failed += 1
-                    self._ended.append(step)
+                    if not is_inner(step.reason):  # what failed in it has its line
+                        self._failed += 1
+                        self._ended.append(step)
                 elif self._accepted < STEP_LINES and step.status is not Status.FAILED:
                     self._accepted += 1
                     self._ended.append(step)

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.model.attempt import AttemptStarted, Failure, Progress, TargetEvent
+from mlflow_pipes.model.blame import RootCauses, is_inner, told_failure
 from mlflow_pipes.model.run import (
     AttemptEnded,
     Record,
@@ -132,7 +133,7 @@ class RunProgress:
         self.names: dict[tuple[int, str], NameProgress] = {}
         self.top: list[NameProgress] = []
         self.running: dict[str, StepProgress] = {}
-        self.failures: list[StepProgress] = []
+        self.causes: RootCauses[StepProgress] = RootCauses(KEPT_FAILURES)
         self.metrics: dict[str, dict[str, float]] = {}
         self.outputs: dict[str, Artifact] = {}
         self._by_id: dict[str, StepProgress] = {}
@@ -142,6 +143,11 @@ class RunProgress:
     def total(self) -> int:
         """Steps of the run, as far as is known."""
         return max(self.declared, self.expected)
+
+    @property
+    def failures(self) -> list[StepProgress]:
+        """The first failures that are worth telling."""
+        return self.causes.first
 
     @property
     def ended(self) -> int:
@@ -232,14 +238,15 @@ class RunProgress:
             step.reason = record.reason
         if record.output is not None and len(self.outputs) < KEPT_OUTPUTS:
             self.outputs[step.node] = record.output
+        step.failure = told_failure(record.status, step.failure, step.reason)
         was_ended = step.status.ended
         if record.status.ended:
             step.ended_at = record.at
         self._move(step, record.status)
         if was_ended or not record.status.ended or step.kind != "step":
             return None
-        if record.status is Status.FAILED and len(self.failures) < KEPT_FAILURES:
-            self.failures.append(step)
+        if record.status is Status.FAILED:
+            self.causes.take(step.node, step.reason, step)
         return step
 
     def _move(self, step: StepProgress, status: Status) -> None:
@@ -260,7 +267,7 @@ class RunProgress:
                 name.started_at = step.started_at
         elif before is Status.RUNNING:
             self.running.pop(step.node, None)
-        if status is Status.FAILED and not name.problem:
+        if status is Status.FAILED and not name.problem and not is_inner(step.reason):
             name.problem = problem_of(step)
 
     def metrics_in_order(self) -> dict[str, dict[str, float]]:

@@ -63,7 +63,7 @@ def failures(progress: RunProgress, look: Look) -> list[Line]:
         lines += [*step_failure_lines(step, progress.run_id, look.symbol(Status.FAILED)), []]
     others = progress.failures[FULL_FAILURES:]
     if others:
-        unnamed = progress.counts[Status.FAILED] - FULL_FAILURES - len(others)
+        unnamed = progress.causes.count - FULL_FAILURES - len(others)
         names = ", ".join(step.node for step in others) + (f" and {unnamed:,} more" if unnamed > 0 else "")
         lines += [[(f"{look.symbol(Status.FAILED)} also failed: ", "red"), (names, "")], []]
     return lines

@@ -223,6 +223,8 @@ class Recorder:
             ),
             now,
         )
+        for warning in event.warnings:
+            self.line(LogLine(event.attempt, "pipes", f"warning: {warning}", event.ended_at), now)
         if event.tracked:
             self.add(StepTracked(self._run_id, self._ids[event.attempt.node], event.tracked), now)
 

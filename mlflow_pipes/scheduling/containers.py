@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from mlflow_pipes.model.blame import inner_failure
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import GOOD, Status
 
@@ -114,7 +115,7 @@ class Containers:
         if status not in GOOD:
             grown = self.grown_around(node)
             if grown is not None:
-                self._first_bad.setdefault(grown, f"step {node!r} {status.value}")
+                self._first_bad.setdefault(grown, inner_failure(node, status))
         return self._member_ended(container, status)
 
     def _member_ended(self, container: str, status: Status) -> list[tuple[str, Status]]:

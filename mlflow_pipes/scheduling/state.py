@@ -21,6 +21,7 @@ from typing import assert_never
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
+from mlflow_pipes.model.blame import group_out_of_time, step_out_of_time
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.model.run import ENDED, GOOD, Status
 from mlflow_pipes.scheduling.board import Board
@@ -316,11 +317,10 @@ class RunState:
             self._timed_out = True
             return self._board.stop(f"the run is past its timeout of {self.graph.timeout_s:g} s")
         if name in self._board.groups:
-            limit, what = self._board.groups[name].timeout_s, f"sub-pipeline {name!r} is past its timeout of"
+            why = group_out_of_time(name, self._board.groups[name].timeout_s or 0.0)
         else:
-            limit = self._board.nodes[name].options.total_timeout_s
-            what = f"step {name!r} took longer than total_timeout_s ="
-        return self._stop_inside(name, Failure(FailureKind.TIMEOUT, f"{what} {limit:g} s"))
+            why = step_out_of_time(name, self._board.nodes[name].options.total_timeout_s or 0.0)
+        return self._stop_inside(name, Failure(FailureKind.TIMEOUT, why))
 
     def _on_cancel_requested(self, event: CancelRequested) -> list[Command]:
         if event.node is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_pipes.errors import NotFoundError, suggest
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import Failure
+from mlflow_pipes.model.blame import RootCauses, told_failure
 from mlflow_pipes.model.run import AttemptEnded, SourceState, Status
 from mlflow_pipes.model.tracked import Tracked
 
@@ -116,9 +117,16 @@ class StepRun:
         return self._runs.attempts(self)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its attempts were warned of, such as calls of steps that it made and did not return."""
+        return tuple(warning for attempt in self.history for warning in attempt.warnings)
+
+    @property
     def failure(self) -> Failure | None:
         """Why the last attempt failed; None when it did not."""
-        return self.history[-1].failure if self.history and not self.status.good else None
+        if not self.history or self.status.good:
+            return None
+        return told_failure(self.status, self.history[-1].failure, self.reason)
 
 
 @dataclass(frozen=True)
@@ -221,19 +229,33 @@ class Run:
         """
         return self._runs.critical_path(self)
 
+    @property
+    def warnings(self) -> tuple[tuple[str, str], ...]:
+        """What the attempts of its steps were warned of: node and text, each once."""
+        return tuple(dict.fromkeys(self._runs.history.warnings(self.id)))
+
+    @property
+    def root_causes(self) -> tuple[StepRun, ...]:
+        """The steps whose failures are worth telling: not those that failed because of what they returned."""
+        causes: RootCauses[StepRun] = RootCauses()
+        for step in self.steps:
+            if step.status is Status.FAILED:
+                causes.take(step.node, step.reason, step)
+        return tuple(causes.first)
+
     def failure_text(self) -> str:
         """Return what went wrong, for a person: the user's own frames first; at most three steps in full."""
         head = f"{self.pipeline} {_VERBS.get(self.status, self.status)} (run {self.id[:8]})"
-        failed = [step for step in self.steps if step.status is Status.FAILED]
-        parts = [head + (f": {self.message}" if self.message and not failed else "")]
-        for step in failed[:3]:
+        causes = self.root_causes
+        parts = [head + (f": {self.message}" if self.message and not causes else "")]
+        for step in causes[:3]:
             failure = step.failure
             what = failure.message if failure else step.reason
             parts.append(f"step {step.node!r} failed: {what}")
             if failure is not None and failure.traceback:
                 parts.append(failure.traceback.rstrip())
-        if len(failed) > 3:
-            parts.append(f"... and {len(failed) - 3} more failed steps")
+        if len(causes) > 3:
+            parts.append(f"... and {len(causes) - 3} more failed steps")
         return "\n\n".join(parts)
 
 

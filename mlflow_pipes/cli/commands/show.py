@@ -12,6 +12,7 @@ from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_
 from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
 from mlflow_pipes.cli.standard_options import existing, reads_workspace
 from mlflow_pipes.display.failure import failure_lines, quoted
+from mlflow_pipes.display.lines import indent_of
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Span
 from mlflow_pipes.display.summary import FULL_FAILURES, metric_lines
 from mlflow_pipes.display.words import duration, short_id
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.workspace import Run, StepRun
 
 SHOWN_STEPS = 100
+SHOWN_WARNINGS = 10
 
 
 @click.command("show", help="Show a run: its steps, durations, metrics and outputs.")
@@ -54,17 +56,18 @@ def _write(run: Run, *, everything: bool) -> None:
     look = stdout_look()
     write_lines([*_head(run), []])
     children = run.children
-    shown = children if everything else _most_telling(children)
-    depths = _depths(children)
-    rows = [_row(child, depths[child.id], look.symbol(child.status)) for child in shown]
+    causes = run.root_causes
+    tree = _tree(run)
+    shown = tree if everything else _most_telling(tree, causes)
+    rows = [_row(child, depth, look.symbol(child.status)) for child, depth in shown]
     write_table(["step", "status", "took", "output"], rows)
     if len(shown) < len(children):
         write_lines([[(f"{look.dots} and {len(children) - len(shown):,} more; --all shows them", "dim")]])
     metrics = metrics_by_node(run.metrics, [child.node for child in children])
     lines = metric_lines({child.node: metrics[child.node] for child in children if child.node in metrics}, look)
     write_lines([[], *lines] if lines else [])
-    failed = [step for step in children if step.kind == "step" and step.status is Status.FAILED]
-    for step in failed[:FULL_FAILURES]:
+    write_lines(_warning_lines(run))
+    for step in causes[:FULL_FAILURES]:
         write_lines(
             [
                 [],
@@ -73,6 +76,16 @@ def _write(run: Run, *, everything: bool) -> None:
                 [("    whole traceback and log: ", "dim"), (f"pipes logs {short_id(run.id)} {quoted(step.node)}", "")],
             ]
         )
+
+
+def _warning_lines(run: Run) -> list[Line]:
+    warnings = run.warnings
+    if not warnings:
+        return []
+    lines: list[Line] = [[(f"warning: {node}: ", "yellow"), (text, "")] for node, text in warnings[:SHOWN_WARNINGS]]
+    if len(warnings) > SHOWN_WARNINGS:
+        lines.append([(f"{stdout_look().dots} and {len(warnings) - SHOWN_WARNINGS:,} more warnings", "dim")])
+    return [[], *lines]
 
 
 def _head(run: Run) -> list[Line]:
@@ -115,19 +128,43 @@ def _row(step: StepRun, depth: int, symbol: str) -> list[Span]:
         words += f" at attempt {step.attempts}" if status is Status.SUCCEEDED else f" after {step.attempts} attempts"
     took = "" if step.duration_s is None or step.reused else duration(step.duration_s)
     told = describe(step.artifact) or (step.reason.partition("\n")[0] if not status.good else "")
-    return [("  " * depth + f"{symbol} {label}", ""), (words, style), (took, ""), (told, "dim")]
+    return [(f"{indent_of(depth)}{symbol} {label}", ""), (words, style), (took, ""), (told, "dim")]
 
 
-def _depths(children: tuple[StepRun, ...]) -> dict[str, int]:
-    depths: dict[str, int] = {}
+def _tree(run: Run) -> list[tuple[StepRun, int]]:
+    """Return the steps and sub-pipelines, each below what it stands in, with how deep that is.
+
+    A sub-pipeline stands where its first step was declared.
+    """
+    inside: dict[str, list[StepRun]] = {}
+    first = _first_positions(run.children)
+    for child in sorted(run.children, key=lambda child: first[child.id]):
+        inside.setdefault(child.parent_id, []).append(child)
+    found: list[tuple[StepRun, int]] = []
+    waiting = [(child, 0) for child in reversed(inside.get(run.id, []))]
+    while waiting:
+        child, depth = waiting.pop()
+        found.append((child, depth))
+        waiting += [(inner, depth + 1) for inner in reversed(inside.get(child.id, []))]
+    return found
+
+
+def _first_positions(children: tuple[StepRun, ...]) -> dict[str, int]:
+    """Return by id where each was declared, or the first step in it."""
+    groups = {child.id: child for child in children if child.kind != "step"}
+    first = {child.id: child.position for child in children if child.kind == "step"}
     for child in children:
-        depths[child.id] = depths.get(child.parent_id, -1) + 1
-    return depths
+        around = groups.get(child.parent_id) if child.kind == "step" else None
+        while around is not None and around.id not in first:
+            first[around.id] = child.position
+            around = groups.get(around.parent_id)
+    return {child.id: first.get(child.id, child.position) for child in children}
 
 
-def _most_telling(children: tuple[StepRun, ...]) -> list[StepRun]:
-    """Return at most ``SHOWN_STEPS``: what failed before what did not, in the order declared."""
-    if len(children) <= SHOWN_STEPS:
-        return list(children)
-    ranked = sorted(range(len(children)), key=lambda index: children[index].status is not Status.FAILED)
-    return [children[index] for index in sorted(ranked[:SHOWN_STEPS])]
+def _most_telling(tree: list[tuple[StepRun, int]], causes: tuple[StepRun, ...]) -> list[tuple[StepRun, int]]:
+    """Return at most ``SHOWN_STEPS``, in the same order: root causes of failures first, then what is least deep."""
+    if len(tree) <= SHOWN_STEPS:
+        return tree
+    blamed = {step.id for step in causes[: SHOWN_STEPS // 2]}
+    ranked = sorted(range(len(tree)), key=lambda index: (tree[index][0].id not in blamed, tree[index][1]))
+    return [tree[index] for index in sorted(ranked[:SHOWN_STEPS])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,17 @@ class History:
         attempts = tables.attempts
         query = select(attempts).where(attempts.c.step_run_id == step_run_id)
         return self._database.rows(query.order_by(attempts.c.number))
+
+    def warnings(self, run_id: str) -> list[tuple[str, str]]:
+        """Return what the attempts of a run were warned of, each with the node, in the order declared."""
+        attempts = tables.attempts
+        query = (
+            select(_steps.node, attempts.c.warnings)
+            .select_from(tables.step_runs.join(attempts, attempts.c.step_run_id == _steps.step_run_id))
+            .where(_steps.run_id == run_id, attempts.c.warnings != "[]")
+            .order_by(_steps.position, attempts.c.number)
+        )
+        return [(node, text) for node, texts in self._database.rows(query) for text in json.loads(texts)]
 
     def tracked(self, step_run_id: str) -> Tracked:
         """Return what a step logged."""
