@@ -15,7 +15,7 @@ from mlflow_pipes.lifecycle import ModelRegistry, ServiceRegistry
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[3] / "examples"
-ALWAYS = {"compare_with_champion", "deploy_web_service", "call_web_service"}
+ALWAYS = {f"deployment/{name}" for name in ("compare_with_champion", "deploy_web_service", "call_web_service")}
 
 
 def run_example(folder, name, *arguments):
@@ -78,10 +78,10 @@ def test_flight_delays_ends_in_a_served_champion_and_the_second_time_only_looks_
     assert second.returncode == 0, second.stderr
     with Workspace.open(home) as workspace:
         newest, oldest = sorted(workspace.runs.list(), key=lambda done: done.started_at, reverse=True)
-        assert {step.name for step in newest.steps if not step.reused} == ALWAYS
+        assert {step.node for step in newest.steps if not step.reused} == ALWAYS
         assert all(isinstance(value, float) for value in newest.output())
         assert newest.output() == oldest.output()
-        registered = newest.step("register_model").output()
+        registered = newest.step("deployment/register_model").output()
         assert len(json.loads(_tags(registered)["pipes.data_digests"])["data"]) == 64
         assert _tags(registered)["pipes.run_id"] == oldest.id
     assert ServiceRegistry.of_workspace(home).get("delays").pid == service.pid
