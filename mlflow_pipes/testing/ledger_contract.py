@@ -29,6 +29,7 @@ from mlflow_pipes.model.run import (
     LookUp,
     Miss,
     OutputCached,
+    Record,
     RunEnded,
     RunStarted,
     SourceState,
@@ -212,6 +213,31 @@ class LedgerContract:
         assert self.ask(two_runs, "one", "load").output == value("2")
         two_runs.exchange([cached("other", "3"), EntryForgotten(key_of("other"))], [], T0)
         assert isinstance(self.ask(two_runs, "one", "other"), Claimed)
+
+    def test_an_exchange_that_is_written_twice_counts_once(self, two_runs: Ledger) -> None:
+        """When the connection is lost in a commit nobody knows whether it counts: it is written again."""
+        token = self.ask(two_runs, "one", "load").token
+        records: list[Record] = [
+            started("three"),
+            declared("three", "load"),
+            changed("three", "load", Status.SUCCEEDED, output=value("42")),
+            AttemptEnded(*ended_attempt("three", "load")),
+            StepTracked(hex_id("three"), hex_id("three/load"), Tracked(metrics=(Metric("loss", number=1.0),))),
+            cached("load", "42", token),
+        ]
+        questions = [LookUp(key_of(name), hex_id("three")) for name in ("load", "train")]
+        hit, claimed = two_runs.exchange(records, questions, T0)
+        assert two_runs.exchange(records, questions, T0) == [hit, claimed]
+        assert isinstance(hit, Hit)
+        assert isinstance(claimed, Claimed)
+        assert isinstance(self.ask(two_runs, "two", "train"), Held)
+        ended: list[Record] = [
+            KeyReleased(key_of("train"), claimed.token),
+            RunEnded(hex_id("three"), Status.SUCCEEDED, T0),
+        ]
+        for _ in range(2):
+            two_runs.exchange(ended, [], T0)
+        assert isinstance(self.ask(two_runs, "two", "train"), Claimed)
 
     def test_the_end_of_a_run_frees_what_it_still_claimed(self, two_runs: Ledger) -> None:
         self.ask(two_runs, "one", "load")

@@ -92,7 +92,7 @@ class Database:
         self._clock = clock
         self._lock = threading.RLock()
         self._within = False
-        self._gave_up = False
+        self._is_well = True
         self._closed = False
         # Nothing to reset when a connection goes back: transactions are ours, and the database may be closed by then.
         self._engine = create_engine(
@@ -242,7 +242,8 @@ class Database:
         with self._lock:
             if self._within:
                 return attempt()  # the whole transaction is tried again, not a part of it
-            wait = _Wait(self.place, 0.0 if self._gave_up else self._patience_s if patience_s is None else patience_s)
+            patience_s = self._patience_s if patience_s is None else patience_s
+            wait = _Wait(self.place, patience_s if self._is_well else 0.0)
             while True:
                 try:
                     self._open()
@@ -252,11 +253,11 @@ class Database:
                     trouble = self.backend.trouble(cause)
                     if trouble is Trouble.AWAY:
                         self._drop()
+                    self._is_well = trouble is Trouble.FINAL  # now, since Ctrl-C may end the pause
                     if trouble is Trouble.FINAL or not wait.pause(_first_line(cause)):
-                        self._gave_up = trouble is not Trouble.FINAL
                         raise self._error(doing, cause, wait.waited_s) from error
                 else:
-                    self._gave_up = False
+                    self._is_well = True
                     wait.over()
                     return found
 

@@ -120,6 +120,7 @@ def test_results_are_shared_between_targets(workspace):
     assert go(double(21), workspace, target="local").step("double").reused
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_a_pipeline_in_a_pipeline_is_a_child_run(workspace):
     done = go(outer(), workspace)
     assert done.output() == (2, {"low": 1, "high": 5})
@@ -130,6 +131,7 @@ def test_a_pipeline_in_a_pipeline_is_a_child_run(workspace):
     assert group.status.good
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_records_say_when_and_where(workspace):
     done = go(outer(), workspace)
     one = done.step("inner/total")
@@ -152,6 +154,7 @@ def test_only_what_depends_on_a_changed_part_runs_again(workspace):
     assert [one.node for one in again.steps if not one.reused] == ["split", "high total"]
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_a_failed_run_raises_with_the_users_frame_first(workspace):
     with pytest.raises(RunFailed) as caught:
         go(fail(3), workspace)
@@ -164,6 +167,7 @@ def test_a_failed_run_raises_with_the_users_frame_first(workspace):
     assert go(fail(3), workspace, raise_on_failure=False).status == "failed"
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_attempts_are_counted_and_kept(workspace, tmp_path):
     call = flaky.options(retries=2)(str(tmp_path))
     done = go(call, workspace)
@@ -203,6 +207,7 @@ def blobs_of(workspace):
     return [workspace.datastore.path(digest) for digest, _ in workspace.datastore.blobs()]
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_a_corrupt_output_is_never_used_but_made_again(workspace):
     assert go(lengthened(1), workspace).output() == 100_001
     for blob in blobs_of(workspace):

@@ -74,8 +74,10 @@ def finish(process):
     assert process.returncode == 0, out.decode()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_run_killed_at_any_moment_goes_on_without_repeating_a_finished_step(project, seed):
+@pytest.mark.parametrize(
+    ("either_ledger", "seed"), [("sqlite", 0), ("sqlite", 1), ("postgresql", 2)], indirect=["either_ledger"]
+)
+def test_a_run_killed_at_any_moment_goes_on_without_repeating_a_finished_step(either_ledger, project, seed):
     rng = random.Random(seed)
     for _ in range(2):
         process = start(project)
@@ -133,6 +135,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_two_runs_started_together_do_each_step_once(project):
     both = [start(project), start(project)]
     for process in both:
@@ -145,6 +148,7 @@ def test_two_runs_started_together_do_each_step_once(project):
         assert set(ran.values()) == {1}
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_what_a_killed_run_was_computing_is_taken_over_at_once(project):
     killed = start(project, seconds=1.5)
     wait_for_running_steps(project, 2)
@@ -229,6 +233,7 @@ def test_ctrl_c_cancels_cleanly_within_two_seconds(project):
         assert {step.status.value for step in cancelled.steps} == {"cancelled"}
 
 
+@pytest.mark.usefixtures("either_ledger")
 def test_a_run_is_cancelled_from_another_process(project):
     process = start(project, seconds=30)
     deadline = time.monotonic() + 20

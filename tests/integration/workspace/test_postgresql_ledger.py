@@ -117,15 +117,6 @@ def test_a_process_of_another_machine_with_the_same_name_is_not_taken_for_dead(l
     assert isinstance(ask(ledger, "near", "a", now), Claimed)
 
 
-def test_an_exchange_whose_commit_was_not_confirmed_may_be_written_again(ledger):
-    now = time.time()
-    records = [started("one"), declared("one", "load"), cached("load", "42")]
-    ledger.exchange(records, [], now)
-    (claim,) = ledger.exchange(records, [LookUp(key_of("other"), hex_id("one"))], now)
-    assert ledger.exchange(records, [LookUp(key_of("other"), hex_id("one"))], now) == [claim]
-    assert len(ledger.database.rows(tables.step_runs.select())) == 1
-
-
 # A server that goes and comes
 
 

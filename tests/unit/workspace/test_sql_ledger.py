@@ -1,3 +1,6 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from mlflow_pipes.errors import LedgerError
@@ -180,3 +183,15 @@ def test_a_cancel_request_reaches_the_next_heartbeat(ledger):
     assert ledger.heartbeat(hex_id("one"), T0).cancel_requested
     ledger.exchange([RunEnded(hex_id("one"), Status.CANCELLED, T0)], [], T0)
     assert not ledger.request_cancel(hex_id("one"))
+
+
+def test_a_sqlite_ledger_that_stays_locked_is_told_with_the_remedy(tmp_path):
+    """A second process would do the same; here it is a second connection that keeps the write lock."""
+    locker = sqlite3.connect(tmp_path / "l.db", isolation_level=None)
+    with closing(SqlLedger.open(tmp_path / "l.db", patience_s=0.2)) as ledger, closing(locker):
+        ledger.database.read(lambda cursor: cursor.execute("PRAGMA busy_timeout = 20"))
+        locker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match=r"cannot write the ledger .*locked.*Another process holds it"):
+            ledger.exchange([started("one")], [], T0)
+        locker.execute("ROLLBACK")
+        ledger.exchange([started("one")], [], T0)
