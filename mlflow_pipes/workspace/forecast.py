@@ -136,7 +136,9 @@ def outlook(
     """Return what ``simulate`` needs to know, for forecasts of several sizes; arguments as of ``simulate``."""
     graph = graph_of(call)
     home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
-    actions = {} if cold else {step.node: step.action for step in plan_graph(graph, home).steps}
+    actions = (
+        {} if cold else {step.node: step.action for step in plan_graph(graph, home).steps if step.node in graph.nodes}
+    )
     estimates = home.ledger.estimates(graph.name)
     return Outlook(
         graph,
