@@ -35,6 +35,13 @@ def fingerprinted(function: Callable[..., Any], settings: Settings) -> tuple[Cod
     return code, reference(function, code)
 
 
+def _known(step: Step[..., Any], code: CodeFingerprint) -> tuple[CodeFingerprint, FunctionReference]:
+    """Return what :func:`fingerprinted` does, for a step that came with its fingerprint."""
+    from mlflow_pipes.fingerprint.reference import reference
+
+    return code, reference(step.function, code)
+
+
 def graph_of(call: Any, *, identify: Identify = fingerprinted) -> Graph:
     """Return the graph of a step call or a pipeline call; a pipeline without required parameters stands for its call.
 
@@ -230,7 +237,8 @@ class _Nodes:
         settings = step.settings
         key = (id(step.function), settings.version, settings.replace_code, tuple(map(id, settings.uses)))
         if key not in self._identities:
-            self._identities[key] = self._identify(step.function, settings)
+            sent = step.code
+            self._identities[key] = self._identify(step.function, settings) if sent is None else _known(step, sent)
         code, function = self._identities[key]
         return StepDefinition(
             name=settings.name,

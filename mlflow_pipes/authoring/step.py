@@ -16,7 +16,7 @@ from mlflow_pipes.authoring.reference import OutputRef, call_of, calls_in
 from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, changed, checked_name
 from mlflow_pipes.errors import DeclarationError, GraphError
 from mlflow_pipes.model.graph import Constant, MapOver
-from mlflow_pipes.model.step import RetryPolicy, ReuseMode
+from mlflow_pipes.model.step import CodeFingerprint, RetryPolicy, ReuseMode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +31,7 @@ class Step(Generic[P, R]):
         declared: the settings without those changes.
         parameters: the function's parameters.
         call_name: the node's name for calls through it, from ``.options(name=...)``.
+        code: its fingerprint, where it came here by value from a process that could read its source; else None.
     """
 
     declares_calls = True
@@ -42,6 +43,7 @@ class Step(Generic[P, R]):
         self.declared = settings
         self.parameters = parameters
         self.call_name: str | None = None
+        self.code: CodeFingerprint | None = None
         self._after: tuple[Awaited, ...] = ()
 
     @property
@@ -136,11 +138,24 @@ class Step(Generic[P, R]):
         qualname = getattr(self.function, "__qualname__", "")
         if self.function.__module__ != "__main__" and getattr(owner, qualname, None) is self:
             return qualname  # by reference, as functions are
-        return _step_of, (self.function, self.declared)
+        return _step_of, (self.function, self.declared, self.code or _code_typed_in(self.function, self.declared))
 
 
-def _step_of(function: Callable[P, R], settings: Settings) -> Step[P, R]:
-    return Step(function, settings, Parameters(function, f"step {settings.name!r}"))
+def _step_of(function: Callable[P, R], settings: Settings, code: CodeFingerprint | None = None) -> Step[P, R]:
+    step = Step(function, settings, Parameters(function, f"step {settings.name!r}"))
+    step.code = code
+    return step
+
+
+def _code_typed_in(function: Callable[..., Any], settings: Settings) -> CodeFingerprint | None:
+    """Return the fingerprint of a function without a file: a worker that is sent it has no source to read."""
+    from mlflow_pipes.fingerprint.code import fingerprint
+    from mlflow_pipes.fingerprint.scopes import file_of_function
+
+    plain = inspect.unwrap(function)
+    if not inspect.isfunction(plain) or file_of_function(plain) is not None:
+        return None
+    return fingerprint(function, uses=settings.uses, version=settings.version, replace_code=settings.replace_code)
 
 
 def _check_origin(call: Call, other: Call) -> None:
