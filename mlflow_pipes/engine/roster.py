@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.engine.run_targets import RunTargets
 from mlflow_pipes.model.graph import GroupNode, StepNode
-from mlflow_pipes.ports import ComputeTarget
 from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
 
 
@@ -27,7 +26,7 @@ class Roster:
 
     def __init__(
         self,
-        targets: Mapping[str, ComputeTarget],
+        targets: RunTargets,
         default_target: str,
         estimates: Mapping[str, float],
         new_id: Callable[[], str],
@@ -47,7 +46,9 @@ class Roster:
         Raises:
             ConfigurationError: a step names a target that is not there; then nothing was taken in.
         """
-        target_of = {node.id: self._target_name(node) for node in nodes.values()}
+        target_of = {node.id: node.options.target or self._default_target for node in nodes.values()}
+        for name in dict.fromkeys(target_of.values()):
+            _ = self._targets[name]  # opened, or refused
         self.target_of.update(target_of)
         self.nodes.update(nodes)
         for name in [*groups, *nodes]:
@@ -60,13 +61,3 @@ class Roster:
             for parent in node.parents():
                 children.setdefault(parent, []).append(node.id)
         return critical_path_s(list(nodes), children, self._estimates, self._default_s)
-
-    def _target_name(self, node: StepNode) -> str:
-        name = node.options.target or self._default_target
-        if name not in self._targets:
-            known = ", ".join(sorted(self._targets))
-            raise ConfigurationError(
-                f"step {node.id!r} names the target {name!r}, which is not configured{suggest(name, self._targets)} "
-                f"(there are: {known})"
-            )
-        return name
