@@ -214,6 +214,17 @@ class LedgerContract:
         two_runs.exchange([cached("other", "3"), EntryForgotten(key_of("other"))], [], T0)
         assert isinstance(self.ask(two_runs, "one", "other"), Claimed)
 
+    def test_the_answers_of_a_large_exchange_are_its_own(self, two_runs: Ledger) -> None:
+        names = [str(number) for number in range(1500)]
+        two_runs.exchange([declared("one", name) for name in names], [], T0)
+        for _ in range(3):
+            records: list[Record] = [changed("one", name, Status.RUNNING, inputs={"x": name * 50}) for name in names]
+            records += [cached(name, name) for name in names[::2]]
+            answers = two_runs.exchange(records, [LookUp(key_of(name), hex_id("one")) for name in names], T0)
+            assert [answer.key for answer in answers] == [key_of(name) for name in names]
+            assert [answer.output for answer in answers[::2] if isinstance(answer, Hit)] == list(map(value, names[::2]))
+            assert all(isinstance(answer, Claimed) for answer in answers[1::2])
+
     def test_an_exchange_that_is_written_twice_counts_once(self, two_runs: Ledger) -> None:
         """When the connection is lost in a commit nobody knows whether it counts: it is written again."""
         token = self.ask(two_runs, "one", "load").token

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,8 +58,8 @@ class Backend(Protocol):
         """Make a new connection ready."""
         ...
 
-    def together(self, driver: Any) -> AbstractContextManager[Any]:
-        """Let the statements of a transaction travel together where they travel: until an answer is asked for."""
+    def together(self, driver: Any, cursor: Cursor) -> AbstractContextManager[Cursor]:
+        """Give a cursor whose statements travel together, where they travel: until an answer is fetched."""
         ...
 
     def make_room(self, cursor: Cursor) -> None:
@@ -98,10 +98,10 @@ class SqliteBackend:
         cursor.execute("PRAGMA journal_size_limit=67108864")
         cursor.execute("PRAGMA cache_size=-16384")
 
-    def together(self, driver: Any) -> AbstractContextManager[Any]:
-        """Nothing to do: nothing travels."""
+    def together(self, driver: Any, cursor: Cursor) -> AbstractContextManager[Cursor]:
+        """Give the cursor as it is: nothing travels."""
         del driver
-        return nullcontext()
+        return nullcontext(cursor)
 
     def make_room(self, cursor: Cursor) -> None:
         """Nothing to do: a file has room."""
@@ -139,6 +139,35 @@ _SILENCE_MS = 30_000
 # Nobody may keep the others out: a process that stops inside a transaction (Ctrl-Z, a laptop's lid) loses it, and
 # who waits for a lock asks again, so that a deadline can be kept.
 _SESSION = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning"
+
+
+class _PipelineCursor:
+    """A new cursor for each statement.
+
+    Results of a pipeline come when they come, also those that nobody fetches. A cursor of psycopg that is used again
+    takes the late result of its last statement for that of the next.
+    """
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._newest: Any = None
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._newest = self._driver.cursor()
+        self._newest.execute(sql, parameters or None)
+
+    def executemany(self, sql: str, parameters: Sequence[Sequence[Any]]) -> None:
+        self._newest = self._driver.cursor()
+        self._newest.executemany(sql, parameters)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._newest.fetchall())
+
+    def fetchone(self) -> Any:
+        return self._newest.fetchone()
+
+    def close(self) -> None:
+        """Nothing to do: each was used once."""
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
@@ -182,10 +211,12 @@ class PostgresqlBackend:
         """Set what holds for the session; the schema may not be there yet."""
         cursor.execute(f"SET search_path = {self._schema}; {_SESSION}")
 
-    def together(self, driver: Any) -> AbstractContextManager[Any]:
-        """Return psycopg's pipeline: a transaction of a dozen statements waits for the network three times."""
-        pipeline: AbstractContextManager[Any] = driver.pipeline()
-        return pipeline
+    @contextmanager
+    def together(self, driver: Any, cursor: Cursor) -> Iterator[Cursor]:
+        """Use psycopg's pipeline: a transaction of a dozen statements waits for the network about four times."""
+        del cursor
+        with driver.pipeline():
+            yield _PipelineCursor(driver)
 
     def make_room(self, cursor: Cursor) -> None:
         """Make the schema, unless it is there: then nobody need be allowed to make one."""

@@ -212,10 +212,10 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, together: bool) -> Iterator[Cursor]:
-        cursor = self._cursor
         self._within = True
         try:
-            with self.backend.together(self._driver) if together else nullcontext():
+            travelling = self.backend.together(self._driver, self._cursor) if together else nullcontext(self._cursor)
+            with travelling as cursor:
                 # Inside, because Ctrl-C may come just after it; rolling back what was not begun is harmless.
                 for sql in self.backend.begin:
                     cursor.execute(sql)

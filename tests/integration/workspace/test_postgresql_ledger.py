@@ -312,10 +312,14 @@ def test_ten_processes_of_a_thousand_steps_lose_nothing_and_compute_nothing_twic
         subprocess.Popen([sys.executable, "many.py", str(number)], cwd=tmp_path, stderr=subprocess.PIPE)
         for number in range(1, 11)
     ]
-    for player in players:
-        _, told = player.communicate(timeout=100)
-        assert player.returncode == 0, told.decode()
-        assert told == b""
+    try:
+        told = [player.communicate(timeout=100)[1].decode() for player in players]
+    finally:
+        for player in players:
+            player.kill()
+            player.communicate()
+    assert told == [""] * 10
+    assert [player.returncode for player in players] == [0] * 10
     with closing(SqlLedger.open(place)) as ledger:
         runs = ledger.database.rows(tables.runs.select())
         steps = ledger.database.rows(tables.step_runs.select())
