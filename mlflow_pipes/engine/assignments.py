@@ -9,6 +9,7 @@ from mlflow_pipes.engine.recorder import NodeFacts
 from mlflow_pipes.fingerprint import reaches_mlflow
 from mlflow_pipes.model.attempt import Assignment, AttemptId
 from mlflow_pipes.model.graph import StepNode
+from mlflow_pipes.model.run import RunStarted
 from mlflow_pipes.model.step import CodeFingerprint
 
 
@@ -16,15 +17,15 @@ class Assignments:
     """Makes the assignments of one run.
 
     Args:
-        run_id: of the run.
-        pipeline: its name.
+        started: of the run.
         step_run_ids: id of each node's run.
         environ: environment variables for every attempt.
     """
 
-    def __init__(self, run_id: str, pipeline: str, step_run_ids: Mapping[str, str], environ: Mapping[str, str]) -> None:
-        self._run_id = run_id
-        self._pipeline = pipeline
+    def __init__(self, started: RunStarted, step_run_ids: Mapping[str, str], environ: Mapping[str, str]) -> None:
+        self._run_id = started.run_id
+        self._first_run_id = started.first_run_id or started.run_id
+        self._pipeline = started.pipeline
         self._step_run_ids = step_run_ids
         self._environ = dict(environ)
         self._tracking: dict[str, bool] = {}
@@ -41,7 +42,7 @@ class Assignments:
             timeout_s=node.options.timeout_s,
             environ=self._environ,
             step_run_id=self._step_run_ids[node.id],
-            idempotency_key=idempotency_key(self._run_id, node.id, facts.key),
+            idempotency_key=idempotency_key(self._first_run_id, node.id, facts.key),
             random_seed=int(facts.key[:8], 16),
             tracks_mlflow=self._tracks_mlflow(node.step.code),
             tags=node.options.tags,
@@ -54,6 +55,6 @@ class Assignments:
         return tracks
 
 
-def idempotency_key(run_id: str, node: str, key: str) -> str:
-    """Return a key that is the same for all attempts of a step in one run, and no other's."""
-    return digest_record("pipes.idempotency/1", (run_id, node, key))[:32]
+def idempotency_key(first_run_id: str, node: str, key: str) -> str:
+    """Return a key that is the same for all attempts of a step in a run and those that resume it, and no other's."""
+    return digest_record("pipes.idempotency/1", (first_run_id, node, key))[:32]

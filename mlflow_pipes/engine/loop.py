@@ -11,6 +11,7 @@ from functools import partial
 from typing import assert_never
 
 from mlflow_pipes.engine.assignments import Assignments
+from mlflow_pipes.engine.effects import Effects, is_effect
 from mlflow_pipes.engine.endings import failure_of, outcome_of
 from mlflow_pipes.engine.growing import Growing
 from mlflow_pipes.engine.growths import is_growth
@@ -34,6 +35,7 @@ from mlflow_pipes.model.attempt import (
     TargetEvent,
 )
 from mlflow_pipes.model.graph import Graph, StepNode
+from mlflow_pipes.model.resumption import UNKNOWN_EFFECT, Resumption
 from mlflow_pipes.model.run import (
     CacheAnswer,
     Claimed,
@@ -53,7 +55,9 @@ from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.state import RunState
 
 HEARTBEAT_EVERY_S = 1.0
+CANCELLED_ELSEWHERE = "cancelled from another process"
 _PLACED = frozenset({Status.QUEUED, Status.RUNNING})
+_NOTED = frozenset({Status.QUEUED, Status.RUNNING, Status.REUSED})
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +78,7 @@ class Engine:
         chance: gives numbers in [0, 1).
         environ: environment variables for every attempt.
         inbox: where targets that were started before report to; the engine closes it when the run is over.
+        resumption: what the run takes over from those that it resumes.
 
     Raises:
         ConfigurationError: a step names a target that is not there, or asks for more than it has.
@@ -95,6 +100,7 @@ class Engine:
         chance: Callable[[], float] = random.random,
         environ: Mapping[str, str] | None = None,
         inbox: Inbox | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
         self._graph = graph
         self._started = started
@@ -108,7 +114,9 @@ class Engine:
         self._roster.add(graph.groups, graph.nodes)
         self._recorder = Recorder(started.run_id, graph.name, self._roster.step_run_ids, ledger, log, self._observers)
         self._growing = Growing(self._roster, inputs, self._recorder)
-        self._assignments = Assignments(started.run_id, graph.name, self._roster.step_run_ids, environ or {})
+        self._assignments = Assignments(started, self._roster.step_run_ids, environ or {})
+        self._effects = Effects(resumption)
+        self._cancelled_steps: set[str] = set()
         self._facts: dict[str, NodeFacts] = {}
         self._lookups: dict[str, LookUp] = {}
         self._twins = Twins()
@@ -145,6 +153,7 @@ class Engine:
             self._recorder.exchange([], now)  # the run is there for others to see before anything runs
             self._perform(self._state.begin(self._clock.monotonic()), now)
             self._exchange_all(now)
+            self._begin_effects(now)
             while not self._state.finished:
                 self._turn()
             self._recorder.exchange([], self._clock.now())
@@ -163,10 +172,17 @@ class Engine:
         message = "interrupted at once" if status is Status.CANCELLED else f"the orchestrator failed: {told}"
         for node, reached in self._state.status.items():
             if not reached.ended:
-                self._recorder.changed(node, Status.CANCELLED, message, now, facts=self._facts.get(node))
+                told = UNKNOWN_EFFECT if self._may_have_happened(node) else message
+                self._recorder.changed(node, Status.CANCELLED, told, now, facts=self._facts.get(node))
         self._recorder.add(RunEnded(self._started.run_id, status, now, None, message), now)
         with contextlib.suppress(WorldError):
             self._recorder.exchange([], now)
+
+    def _may_have_happened(self, node: str) -> bool:
+        """Tell whether an attempt at an effect is under way."""
+        facts, begun = self._facts.get(node), self._state.attempts(node)
+        heard = 0 if facts is None or facts.last is None else facts.last.attempt.number
+        return is_effect(self._roster.nodes[node]) and heard < begun
 
     # --- one turn -----------------------------------------------------------------------------------------------
 
@@ -184,6 +200,7 @@ class Engine:
         if wake is not None and wake <= self._clock.monotonic():
             self._handle(messages.TimePassed(), now)
         self._exchange_all(now)
+        self._begin_effects(now)
         due = self._recorder.due()
         if due is not None and not now < due <= now + COMMIT_WITHIN_S:  # later than that: the clock was put back
             self._recorder.exchange([], now)
@@ -203,7 +220,11 @@ class Engine:
         self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
         heard = self._ledger.heartbeat(self._started.run_id, now)
         if heard.cancel_requested:
-            self._handle(messages.CancelRequested("cancelled from another process"), now)
+            self._handle(messages.CancelRequested(heard.reason or CANCELLED_ELSEWHERE), now)
+        for request in heard.cancel_steps:
+            if request.node not in self._cancelled_steps:
+                self._cancelled_steps.add(request.node)
+                self._handle(messages.CancelRequested(request.reason or CANCELLED_ELSEWHERE, request.node), now)
         for node, facts in list(self._facts.items()) if heard.lost_tokens else ():
             if facts.token in heard.lost_tokens:
                 facts.token = 0
@@ -283,6 +304,8 @@ class Engine:
             match command:
                 case messages.LookUpNode():
                     self._look_up(command, now)
+                case messages.Submit() if is_effect(self._roster.nodes[command.node]):
+                    self._effects.intend(command)
                 case messages.Submit():
                     self._submit(command)
                 case messages.Conclude():
@@ -290,8 +313,7 @@ class Engine:
                 case messages.Changed():
                     self._record_change(command, now)
                 case messages.CancelAttempt():
-                    attempt = AttemptId(self._started.run_id, command.node, command.number)
-                    self._targets[command.target].cancel(attempt)
+                    self._cancel_attempt(command)
                 case messages.Release():
                     self._release(command.node, now)
                 case messages.Finish():
@@ -317,9 +339,38 @@ class Engine:
         key = action_key(node.step.code.digest, inputs)
         self._facts[node.id] = NodeFacts(key=key, inputs=inputs, arguments=arguments)
         if node.step.reuse == "never":
-            self._handle(messages.ToDo(node.id), now)
+            self._look_up_effect(node, key, now, lost=command.forget)
         else:
             self._lookups[node.id] = LookUp(key, self._started.run_id, max_age_s=node.step.max_age_s)
+
+    def _look_up_effect(self, node: StepNode, key: str, now: float, *, lost: bool) -> None:
+        done = None if lost else self._effects.done(node, key)
+        if done is not None:
+            self._facts[node.id].note = f"it happened in run {done.run_id[:8]}, which this one resumes"
+            self._on_answer(node.id, Hit(key, done.output, done.step_run_id, now, 0.0), now)
+            return
+        warning = self._effects.warning(node, key)
+        if warning:
+            attempt = AttemptId(self._started.run_id, node.id, self._state.attempts(node.id) + 1)
+            self._recorder.line(LogLine(attempt, "pipes", f"warning: step {node.id!r} {warning}", now), now)
+            self._facts[node.id].note = warning
+        self._handle(messages.ToDo(node.id), now)
+
+    def _begin_effects(self, now: float) -> None:
+        """Send the attempts at effects to their targets, once the ledger knows that they are about to begin."""
+        if self._effects:
+            self._recorder.exchange([], now)
+            for command in self._effects.take():
+                self._submit(command)
+
+    def _cancel_attempt(self, command: messages.CancelAttempt) -> None:
+        attempt = AttemptId(self._started.run_id, command.node, command.number)
+        if self._effects.withdraw(command.node) is None:
+            self._targets[command.target].cancel(attempt)
+            return
+        moment = self._clock.now()
+        failure = Failure(FailureKind.CANCELLED, "cancelled before it began")
+        self._inbox.put(AttemptFailed(attempt, failure, moment, moment))
 
     def _unresolvable(self, node: StepNode, error: PipesError, now: float) -> None:
         producers: tuple[str, ...] = ()
@@ -344,12 +395,14 @@ class Engine:
     def _record_change(self, command: messages.Changed, now: float) -> None:
         node = command.node
         is_step = node in self._roster.nodes
+        facts = self._facts.get(node)
+        note = facts.note if facts is not None and command.status in _NOTED else ""
         self._recorder.changed(
             node,
             command.status,
-            command.reason,
+            command.reason or note,
             now,
-            facts=self._facts.get(node),
+            facts=facts,
             output=self._inputs.outputs.get(node) if command.status.good else None,
             target=self._roster.target_of[node] if is_step and command.status in _PLACED else None,
             attempts=self._state.attempts(node) if is_step else None,

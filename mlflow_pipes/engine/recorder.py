@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mlflow_pipes import content
+from mlflow_pipes.engine.effects import is_effect
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
@@ -28,6 +29,7 @@ from mlflow_pipes.model.run import (
 )
 from mlflow_pipes.ports import Ledger
 from mlflow_pipes.wording import clipped, short_text
+from mlflow_pipes.worker.secrets import mask_of_process
 
 COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""
@@ -46,6 +48,7 @@ class NodeFacts:
     arguments: Mapping[str, Artifact] = field(default_factory=dict)
     token: int = 0
     reused_from: str | None = None
+    note: str = ""
     last: AttemptSucceeded | AttemptFailed | None = None
 
 
@@ -94,6 +97,7 @@ class Recorder:
         self._records: list[Record] = []
         self._oldest: float | None = None
         self._holds_keyed = False
+        self._mask = mask_of_process()
 
     def add(self, record: Record, now: float) -> None:
         """Hold a record until the next commit."""
@@ -139,15 +143,16 @@ class Recorder:
         """Record groups, nodes and the code fingerprints of their steps: the graph's, or what a step returned."""
         self._nodes.update(nodes)
         for group in groups.values():
-            parameters = {name: short_text(value) for name, value in group.parameters.items()}
-            self._declare(group.id, group.name, "pipeline", group.group, parameters, {}, (), now)
+            parameters = {name: self._mask(short_text(value)) for name, value in group.parameters.items()}
+            self._declare(group.id, group.name, "pipeline", group.group, parameters, {}, (), now, effect=False)
         for node in nodes.values():
             if node.step.code.digest not in self._seen_code:
                 self._seen_code.add(node.step.code.digest)
                 self.add(CodeSeen(node.step.code), now)
             parents = tuple(sorted(node.parents()))
-            tags = node.options.tags
-            self._declare(node.id, node.step.name, "step", node.group, _parameters(node), tags, parents, now)
+            tags, effect = node.options.tags, is_effect(node)
+            parameters = self._parameters(node)
+            self._declare(node.id, node.step.name, "step", node.group, parameters, tags, parents, now, effect=effect)
 
     def _declare(
         self,
@@ -159,15 +164,27 @@ class Recorder:
         tags: Mapping[str, str],
         parents: tuple[str, ...],
         now: float,
+        *,
+        effect: bool,
     ) -> None:
         parent_id = self._run_id if group is None else self._ids[group]
         position, self._position = self._position, self._position + 1
         self.add(
             StepDeclared(
-                self._run_id, self._ids[node], node, name, kind, parent_id, parameters, tags, parents, position
+                self._run_id, self._ids[node], node, name, kind, parent_id, parameters, tags, parents, position, effect
             ),
             now,
         )
+
+    def _parameters(self, node: StepNode) -> dict[str, str]:
+        """Return the constants among a node's arguments as short texts, without secrets."""
+        texts = {}
+        for name, binding in node.arguments.items():
+            if isinstance(binding, Constant):
+                texts[name] = self._mask(short_text(binding.value))
+            elif isinstance(binding, Stored):
+                texts[name] = self._mask(clipped(content.describe(binding.artifact), 250))
+        return texts
 
     def changed(
         self,
@@ -207,6 +224,7 @@ class Recorder:
 
     def attempt_ended(self, event: AttemptSucceeded | AttemptFailed, target: str, now: float) -> None:
         """Record the end of one attempt."""
+        effect = is_effect(self._nodes[event.attempt.node])
         self.add(
             AttemptEnded(
                 run_id=self._run_id,
@@ -220,6 +238,7 @@ class Recorder:
                 failure=event.failure if isinstance(event, AttemptFailed) else None,
                 usage=event.usage,
                 warnings=event.warnings,
+                output=event.output if isinstance(event, AttemptSucceeded) and effect else None,
             ),
             now,
         )
@@ -244,17 +263,6 @@ class Recorder:
             ),
             now,
         )
-
-
-def _parameters(node: StepNode) -> dict[str, str]:
-    """Return the constants among a node's arguments as short texts."""
-    texts = {}
-    for name, binding in node.arguments.items():
-        if isinstance(binding, Constant):
-            texts[name] = short_text(binding.value)
-        elif isinstance(binding, Stored):
-            texts[name] = clipped(content.describe(binding.artifact), 250)
-    return texts
 
 
 def random_id() -> str:

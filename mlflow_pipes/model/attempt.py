@@ -36,7 +36,7 @@ class Assignment:
         timeout_s: the worker's process is killed when an attempt takes longer.
         environ: environment variables to set while it runs.
         step_run_id: id of the step's run in the ledger and in MLflow (32 hex digits).
-        idempotency_key: same for all attempts of the step in one run.
+        idempotency_key: same for all attempts of the step in one run and those that resume it.
         random_seed: for code that wants one; derived from the action key.
         tracks_mlflow: the code reaches ``mlflow``: prepare it before the call.
         tags: labels of the step, for ``current_run()``.

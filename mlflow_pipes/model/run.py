@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import Failure, Usage
+from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.step import CodeFingerprint
 from mlflow_pipes.model.tracked import Tracked
 
@@ -62,6 +63,8 @@ class RunStarted:
         run_id: 32 hex digits; also the id of its MLflow run where we own the store.
         parameters: of the pipeline call, as short texts.
         process: ``pid:start time`` of the orchestrator, to tell a dead one from a reused pid.
+        resumed_from: id of the run that it resumes, first_run_id: of the first in that line; empty for neither.
+        call: how to declare it again; None where nobody may want to.
     """
 
     run_id: str
@@ -78,6 +81,9 @@ class RunStarted:
     file: str = ""
     doc: str = ""
     command: str = ""
+    resumed_from: str = ""
+    first_run_id: str = ""
+    call: StoredCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class StepDeclared:
         parameters: plain constants among its arguments, as short texts.
         parents: node ids it waits for, to draw the graph.
         position: order of declaration, from 0.
+        effect: declared with ``reuse="never"``: each of its attempts may change the world.
     """
 
     run_id: str
@@ -104,6 +111,7 @@ class StepDeclared:
     tags: Mapping[str, str] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     position: int = 0
+    effect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,12 @@ class StepChanged:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """One attempt is over. ``failure`` is None for the one that succeeded."""
+    """One attempt is over. ``failure`` is None for the one that succeeded.
+
+    Attributes:
+        output: of a step with an effect, what the attempt itself returned (calls of steps stay calls): a run that
+            resumes this one takes it instead of doing the effect again.
+    """
 
     run_id: str
     step_run_id: str
@@ -149,6 +162,7 @@ class AttemptEnded:
     failure: Failure | None = None
     usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
+    output: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,13 +301,24 @@ CacheAnswer: TypeAlias = Hit | Claimed | Held | Miss
 
 
 @dataclass(frozen=True, slots=True)
+class CancelStep:
+    """Somebody wants a step or sub-pipeline of a run to stop, with all that is in it."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """What the ledger answers to a sign of life.
 
     Attributes:
-        cancel_requested: another process asked to cancel the run.
+        cancel_requested: another process asked to cancel the run; reason: why, where it said so.
         lost_tokens: fencing tokens of claims that someone took over.
+        cancel_steps: all that others ever asked to stop of the run, in that order; told again with every answer.
     """
 
     cancel_requested: bool = False
     lost_tokens: Sequence[int] = ()
+    reason: str = ""
+    cancel_steps: Sequence[CancelStep] = ()

@@ -96,7 +96,11 @@ class RunContext:
 
     @property
     def idempotency_key(self) -> str:
-        """A key that is the same for all attempts of this step in one run; hand it to services that know such keys."""
+        """A key for services that know such keys: what is asked of them twice with one key is done once.
+
+        The same for all attempts of this step in its run and in the runs that resume it; another for every other step,
+        other arguments or code, and other runs.
+        """
         return self._assignment.idempotency_key
 
     @property

@@ -35,6 +35,7 @@ class StepRun:
         attempts: how many tries were made; 0 when it was reused or never ran.
         parameters: its plain constants, as short texts. labels: its declared tags.
         reason: one line: why it ran, was skipped, failed.
+        effect: declared with ``reuse="never"``; False also for runs of older versions.
         key: action key; code_digest: of the code fingerprint; inputs: identity of each argument.
     """
 
@@ -60,6 +61,7 @@ class StepRun:
     parameters: Mapping[str, str]
     labels: Mapping[str, str]
     artifact: Artifact | None
+    effect: bool
     _runs: Runs = field(repr=False, compare=False)
 
     @property
@@ -139,6 +141,8 @@ class Run:
         parameters: of the pipeline call, as short texts.
         source: the project's git state when it started.
         message: why it failed, one line.
+        resumed_from: id of the run that it resumes; None when it resumes none.
+        first_run_id: id of the first run of that line; its own when it resumes none.
     """
 
     id: str
@@ -159,6 +163,8 @@ class Run:
     message: str
     cancel_requested: bool
     artifact: Artifact | None
+    resumed_from: str | None
+    first_run_id: str
     _runs: Runs = field(repr=False, compare=False)
 
     @property
@@ -191,7 +197,32 @@ class Run:
         Raises:
             NotFoundError: there is none, or several; suggests what to write.
         """
-        steps = self.steps
+        return self._found(name, self.steps)
+
+    def cancel(self, step: str | None = None, *, reason: str = "") -> Run:
+        """Ask the run's orchestrator, in whatever process, to stop the run or one part of it; it does within a second.
+
+        Nothing happens to what has ended.
+
+        Args:
+            step: node id or name of a step or sub-pipeline: it is stopped with all that is in it, what needs its output
+                is skipped, and the others go on. None for the whole run.
+            reason: why, for those who look at the run.
+
+        Raises:
+            NotFoundError: there is no such step, or several; suggests what to write.
+        """
+        return self._runs.cancel(self.id, step, reason=reason)
+
+    def part(self, name: str) -> StepRun:
+        """Return the step or sub-pipeline of that node id, or of that name when only one has it; else as :meth:`step`.
+
+        Raises:
+            NotFoundError: there is none, or several; suggests what to write.
+        """
+        return self._found(name, self.children)
+
+    def _found(self, name: str, steps: tuple[StepRun, ...]) -> StepRun:
         for step in steps:
             if step.node == name:
                 return step

@@ -80,10 +80,15 @@ class Runs:
         self.mark_interrupted()
         return self._run(self.history.run(self._full_id(id)))
 
-    def cancel(self, id: str) -> Run:  # noqa: A002 - the name is public API
-        """Ask a run's orchestrator to cancel it; it obeys within a few seconds. Nothing happens to an ended run."""
+    def cancel(self, id: str, step: str | None = None, *, reason: str = "") -> Run:  # noqa: A002 - the name is public API
+        """Ask a run's orchestrator to stop it, or one part of it; it does within a second. See ``Run.cancel``.
+
+        Raises:
+            NotFoundError: there is no such run or step; suggests what to write.
+        """
         run = self.get(id)
-        self._ledger.request_cancel(run.id)
+        node = "" if step is None else run.part(step).node
+        self._ledger.request_cancel(run.id, self._now(), node=node, reason=reason)
         return self.get(run.id)
 
     def mark_interrupted(self) -> builtins.list[str]:
@@ -201,6 +206,8 @@ class Runs:
             message=row.message,
             cancel_requested=bool(row.cancel_requested),
             artifact=None if row.output is None else from_json(row.output),
+            resumed_from=row.resumed_from,
+            first_run_id=row.first_run_id or row.run_id,
             _runs=self,
         )
 
@@ -228,6 +235,7 @@ class Runs:
             parameters=json.loads(row.parameters),
             labels=json.loads(row.tags),
             artifact=None if row.output is None else from_json(row.output),
+            effect=bool(row.effect),
             _runs=self,
         )
 

@@ -10,15 +10,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.publication import Publication, Receipt
+from mlflow_pipes.model.resumption import UNKNOWN_EFFECT
 from mlflow_pipes.model.run import (
     AttemptEnded,
     CacheAnswer,
+    CancelStep,
     Claimed,
     CodeSeen,
     EntryForgotten,
@@ -166,6 +168,8 @@ class SqlLedger:
         started: list[RunStarted] = by_type[RunStarted]
         ahead_s = self.database.clock_ahead_s
         _many(cursor, do.insert_run, [rows.run_row(one, revision, one.started_at + ahead_s) for one in started])
+        calls = [rows.call_row(one.run_id, one.call) for one in started if one.call is not None]
+        _many(cursor, do.insert_call, calls)
         seen: list[CodeSeen] = by_type[CodeSeen]
         _many(cursor, do.put_code, [(record.code.digest, rows.leaves_text(record.code)) for record in seen])
         declared: list[StepDeclared] = by_type[StepDeclared]
@@ -255,20 +259,26 @@ class SqlLedger:
         """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
         time_of = self._ledger_time(now)
 
-        def work(cursor: Cursor) -> tuple[list[Any], set[int]]:
+        def work(cursor: Cursor) -> tuple[list[Any], set[int], list[Any]]:
             alive_at = time_of()
             cursor.execute(self._statements.alive.sql, (alive_at, run_id))
             found = cursor.fetchall()
             cursor.execute(self._statements.renew_claims.sql, (alive_at + LEASE_S, run_id))
-            return found, {row[0] for row in cursor.fetchall()}
+            current = {row[0] for row in cursor.fetchall()}
+            return found, current, _all(cursor, self._statements.cancel_requests, (run_id,))
 
-        found, current = self.database.write(work, by_cursor_alone=True)
+        found, current, requests = self.database.write(work, by_cursor_alone=True)
         self.database.look_at_clock()
         lost = self._held[run_id] - current
         self._held[run_id] -= lost
         # A run that is no longer open was declared interrupted by another process: it must not go on.
         cancel = bool(found[0][0]) if found else True
-        return Heartbeat(cancel_requested=cancel, lost_tokens=sorted(lost))
+        return Heartbeat(
+            cancel_requested=cancel,
+            lost_tokens=sorted(lost),
+            reason=next((reason for node, reason in requests if not node), ""),
+            cancel_steps=[CancelStep(node, reason) for node, reason in requests if node],
+        )
 
     def estimates(self, pipeline: str) -> Mapping[str, float]:
         """Return the last known duration in seconds of the pipeline's nodes, by node id (10 ms and more)."""
@@ -278,10 +288,24 @@ class SqlLedger:
 
     # Others' side
 
-    def request_cancel(self, run_id: str) -> bool:
-        """Ask the run's orchestrator to cancel it at its next heartbeat; False when the run is over."""
+    def request_cancel(self, run_id: str, now: float, *, node: str = "", reason: str = "") -> bool:
+        """Ask the run's orchestrator to cancel it, or that step or sub-pipeline of it, at its next heartbeat.
+
+        Returns False when the run is over.
+        """
         open_run = (tables.runs.c.run_id == run_id) & tables.runs.c.ended_at.is_(None)
-        return self.database.change(update(tables.runs).where(open_run).values(cancel_requested=True)) == 1
+        request = (run_id, node, rows.plain(reason), now)
+
+        def work(cursor: Cursor) -> bool:
+            if node:
+                is_open = bool(self.database.rows(select(tables.runs.c.run_id).where(open_run)))
+            else:
+                is_open = self.database.change(update(tables.runs).where(open_run).values(cancel_requested=True)) == 1
+            if is_open:
+                cursor.execute(self._statements.put_cancel_request.sql, request)
+            return is_open
+
+        return self.database.write(work)
 
     def interrupt_dead_runs(self, now: float, silent_s: float = 60.0) -> list[str]:
         """Mark runs whose orchestrator died as interrupted, with their unfinished steps; free their claims.
@@ -311,7 +335,7 @@ class SqlLedger:
     def _interrupt(self, run_id: str, now: float) -> bool:
         do = self._statements
         why = _broken_off.get(run_id, "its orchestrator process died")
-        message = f"{why}; run the pipeline again: finished steps are reused"
+        message = f"{why}; resume it or run it again: what is done is not done again"
 
         def work(cursor: Cursor) -> bool:
             cursor.execute(do.next_revision.sql)
@@ -327,6 +351,9 @@ class SqlLedger:
             if marked:
                 steps = tables.step_runs.c
                 unfinished = [status.value for status in Status if not status.ended]
+                self.database.change(
+                    update(tables.step_runs).where(steps.run_id == run_id, _unheard()).values(reason=UNKNOWN_EFFECT)
+                )
                 self.database.change(
                     update(tables.step_runs)
                     .where(steps.run_id == run_id, steps.status.in_(unfinished))
@@ -361,6 +388,13 @@ class SqlLedger:
 
     def _gone(self, claim: Claim) -> bool:
         return claim.run_id in _broken_off or self._lives.gone(claim.host, claim.process)
+
+
+def _unheard() -> Any:
+    """Return what holds for effects of which an attempt was begun and never ended."""
+    steps = tables.step_runs.c
+    ended = select(func.count()).where(tables.attempts.c.step_run_id == steps.step_run_id).scalar_subquery()
+    return steps.effect & (steps.status == Status.RUNNING.value) & (steps.attempts > ended)
 
 
 @contextmanager

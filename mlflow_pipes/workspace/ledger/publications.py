@@ -152,6 +152,7 @@ def run_publication(row: Any, metrics: tuple[Metric, ...], mlflow_run_id: str | 
         **_given("pipes.target", row.target),
         **_given("pipes.host", row.host),
         **_given("pipes.command", row.command),
+        **_given("pipes.resumed_from", row.resumed_from),
         **_given("mlflow.user", row.user_name),
         **_given("mlflow.note.content", row.doc),
         **_source_tags(row),

@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlflow_pipes.model.artifact import Leaf, from_plain, to_json
+from mlflow_pipes.model.artifact import Leaf, from_json, from_plain, to_json
 from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
+from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.run import (
     AttemptEnded,
     OutputCached,
@@ -59,16 +60,37 @@ def run_row(record: RunStarted, revision: int, heartbeat_at: float) -> SqlRow:
         _map_text(record.parameters), _map_text(record.tags), record.host, record.process, plain(record.user),
         record.target, source.commit, plain(source.branch), plain(source.remote), source.dirty, plain(record.file),
         plain(record.doc), plain(record.command),
-        None, "", heartbeat_at, False, revision,
+        None, "", heartbeat_at, False, revision, record.resumed_from or None, record.first_run_id or None,
     )  # fmt: skip
 
 
+def call_row(run_id: str, call: StoredCall) -> SqlRow:
+    """Return the row of how a run's call can be declared again."""
+    return (
+        run_id, plain(call.file), plain(call.name), plain(call.folder), _map_text(call.options),
+        _map_text(call.given), call.arguments, plain(call.problem),
+    )  # fmt: skip
+
+
+def call_from_row(row: Any) -> StoredCall:
+    """Read a row of ``calls``."""
+    return StoredCall(
+        file=row.file,
+        name=row.name,
+        folder=row.folder,
+        options=json.loads(row.options),
+        given=json.loads(row.given),
+        arguments=bytes(row.arguments),
+        problem=row.problem,
+    )
+
+
 def step_row(record: StepDeclared) -> SqlRow:
-    """Return the row of a declared step: the columns up to ``status``."""
+    """Return the row of a declared step: the columns up to ``status``, and ``effect``."""
     return (
         record.step_run_id, record.run_id, record.node, record.name, record.kind, record.parent_id,
         _map_text(record.parameters), _map_text(record.tags), _list_text(record.parents), record.position,
-        Status.WAITING.value,
+        Status.WAITING.value, record.effect,
     )  # fmt: skip
 
 
@@ -109,6 +131,7 @@ def attempt_row(record: AttemptEnded) -> SqlRow:
         record.step_run_id, record.number, record.started_at, record.ended_at, record.target, record.worker,
         record.host, None if record.failure is None else json_text(failure_toplain(record.failure)),
         usage.cpu_s, usage.peak_memory_bytes, _list_text(record.warnings),
+        None if record.output is None else to_json(record.output),
     )  # fmt: skip
 
 
@@ -196,6 +219,7 @@ def attempt_from_row(run_id: str, row: Any) -> AttemptEnded:
         failure=failure_from_text(row.failure),
         usage=Usage(row.cpu_s, row.peak_memory_bytes),
         warnings=tuple(json.loads(row.warnings)),
+        output=None if row.output is None else from_json(row.output),
     )
 
 

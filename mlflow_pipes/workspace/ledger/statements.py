@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Columns of a declared step; the rest is NULL until something happens.
 _DECLARED = ("step_run_id", "run_id", "node", "name", "kind", "parent_id", "parameters", "tags", "parents", "position",
-             "status")  # fmt: skip
+             "status", "effect")  # fmt: skip
 
 # Columns that a StepChanged sets: always, and only when it carries a value. The step_run_id comes last.
 _SET = ("status", "started_at", "ended_at", "key", "code", "inputs", "output", "reused_from", "reason", "target",
@@ -64,6 +64,7 @@ class Statements:
             *_END,
             "id",
         )
+        self.insert_call = self._insert(tables.calls, again=True)
         self.insert_step = self._insert(tables.step_runs, _DECLARED, again=True)
         self.change_step = self._prepare(_change_step(), *(f"new_{name}" for name in _SET), "id")
         self.touch_step = self._prepare(
@@ -100,6 +101,14 @@ class Statements:
             .values(heartbeat_at=bindparam("now"))
             .returning(tables.runs.c.cancel_requested),
             "now",
+            "id",
+        )
+        requests = tables.cancel_requests.c
+        self.put_cancel_request = self._upsert(tables.cancel_requests)
+        self.cancel_requests = self._prepare(
+            select(requests.node, requests.reason)
+            .where(requests.run_id == bindparam("id"))
+            .order_by(requests.at, requests.node),
             "id",
         )
         self.orchestrator = self._prepare(

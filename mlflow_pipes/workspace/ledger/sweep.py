@@ -97,10 +97,11 @@ def sweep(database: Database, *, since: float, newest: int, dry_run: bool) -> Sw
 def _reached_by_runs(database: Database, run_ids: AbstractSet[str]) -> Iterator[str]:
     yield from _column(database, _steps.output, run_ids)
     wanted = sorted(run_ids)
-    metrics, tracked = tables.metrics, tables.tracked
+    metrics, tracked, attempts = tables.metrics, tables.tracked, tables.attempts
     for some in _chunks(wanted):
         yield from _texts(database, select(_runs.output).where(_runs.run_id.in_(some)))
-        for table, column in ((metrics, metrics.c.figure), (tracked, tracked.c.artifacts)):
+        of_steps = ((metrics, metrics.c.figure), (tracked, tracked.c.artifacts), (attempts, attempts.c.output))
+        for table, column in of_steps:
             joined = table.join(tables.step_runs, table.c.step_run_id == _steps.step_run_id)
             query = select(column).select_from(joined).where(_steps.run_id.in_(some), column.is_not(None))
             yield from _texts(database, query)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's id. A test holds it equal to Alembic's head.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -71,12 +72,41 @@ runs = Table(
     Column("heartbeat_at", Double, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("revision", BigInteger),
+    Column("resumed_from", String(32)),
+    # The first of the runs that resumed each other; NULL in itself.
+    Column("first_run_id", String(32)),
 )
 Index("ix_runs_pipeline_started_at", runs.c.pipeline, runs.c.started_at)
 Index("ix_runs_started_at", runs.c.started_at)
 Index("ix_runs_revision", runs.c.revision)
 _unended = text("ended_at IS NULL")
 Index("ix_runs_unended", runs.c.run_id, sqlite_where=_unended, postgresql_where=_unended)
+_resuming = text("first_run_id IS NOT NULL")
+Index("ix_runs_first_run_id", runs.c.first_run_id, sqlite_where=_resuming, postgresql_where=_resuming)
+
+# How to declare a run's call again; apart from runs, which are often read whole.
+calls = Table(
+    "calls",
+    metadata,
+    Column("run_id", ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("file", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("given", Text, nullable=False),
+    Column("arguments", LargeBinary, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+
+# What others want to stop: a step or sub-pipeline by its node; the run itself under the empty name, for the reason.
+cancel_requests = Table(
+    "cancel_requests",
+    metadata,
+    Column("run_id", ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
 
 step_runs = Table(
     "step_runs",
@@ -105,6 +135,8 @@ step_runs = Table(
     Column("attempts", Integer),
     # NULL until it has something to show in MLflow.
     Column("revision", BigInteger),
+    # reuse="never"; NULL where an older version did not say.
+    Column("effect", Boolean),
 )
 Index("ix_step_runs_run_id_node", step_runs.c.run_id, step_runs.c.node)
 _shown = text("revision IS NOT NULL")
@@ -124,6 +156,8 @@ attempts = Table(
     Column("cpu_s", Double, nullable=False),
     Column("peak_memory_bytes", BigInteger, nullable=False),
     Column("warnings", Text, nullable=False),
+    # Of effects only: what the attempt itself returned.
+    Column("output", Text),
 )
 
 # What a step logged, apart from its metrics.

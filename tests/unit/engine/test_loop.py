@@ -284,7 +284,7 @@ def test_a_request_in_the_ledger_cancels_the_run(world):
         def recorded(self, records):
             for record in records:
                 if isinstance(record, RunStarted):
-                    world.ledger.request_cancel(record.run_id)
+                    world.ledger.request_cancel(record.run_id, time.time())
 
         def seen(self, event):
             pass

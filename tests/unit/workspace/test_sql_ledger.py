@@ -179,10 +179,10 @@ def test_a_run_of_another_host_is_interrupted_after_a_minute_of_silence(ledger):
 
 def test_a_cancel_request_reaches_the_next_heartbeat(ledger):
     ledger.exchange([started("one")], [], T0)
-    assert ledger.request_cancel(hex_id("one"))
+    assert ledger.request_cancel(hex_id("one"), T0)
     assert ledger.heartbeat(hex_id("one"), T0).cancel_requested
     ledger.exchange([RunEnded(hex_id("one"), Status.CANCELLED, T0)], [], T0)
-    assert not ledger.request_cancel(hex_id("one"))
+    assert not ledger.request_cancel(hex_id("one"), T0)
 
 
 def test_a_sqlite_ledger_that_stays_locked_is_told_with_the_remedy(tmp_path):
