@@ -68,7 +68,8 @@ def forgotten_calls(declaration: Declaration, growth: Growth | None) -> str:
     if len(declaration.calls) <= kept:
         return ""
     names = ", ".join(sorted({repr(call.step.name) for call in declaration.calls}))
+    made = len(declaration.calls)
     return (
-        f"step {declaration.name!r} made {len(declaration.calls)} calls of steps ({names}) and returned {kept} of "
+        f"step {declaration.name!r} made {made} call{'s'[: made != 1]} of steps ({names}) and returned {kept} of "
         "them: only what is returned, or needed by that, runs"
     )

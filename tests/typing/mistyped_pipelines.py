@@ -38,5 +38,8 @@ def wrong() -> None:
     delays("data")  # E: arg-type
     delays.options(failfast=True)  # E: call-arg
     pipeline(timeout=3)  # E: call-overload
+    train(train.map([[1.0]], max_depth=3)[0], max_depth=3)  # E: arg-type
+    train.options(max_parallel="many")  # E: arg-type
+    pipeline(on_failure="alarm")  # E: arg-type
     text: str = delays(Path())  # E: assignment
     print(text)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, assert_type
 
+from mlflow_pipes import RunOutcome, allow_failure, each
 from mlflow_pipes.authoring import Pipeline, Step, graph_of, pipeline, step
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.model.step import RetryPolicy
@@ -43,6 +44,10 @@ def choose(models: list[Model], test: Table) -> Model:
 
 
 @step
+def alarm(outcome: RunOutcome) -> None: ...
+
+
+@step
 def report(model: Model) -> None: ...
 
 
@@ -65,6 +70,24 @@ def nightly(folders: Mapping[str, Path]) -> dict[str, Model]:
     assert_type(report.after(*found.values())(found["a"]), None)
     assert_type(flight_delays.after(found["a"])(Path()), Model)
     return found
+
+
+@step
+def search(table: Table, *, max_depth: int) -> Model:
+    return train(table, max_depth=max_depth) if max_depth < 8 else search(table, max_depth=max_depth // 2)
+
+
+@pipeline(max_parallel=4, on_failure=alarm, always=[alarm])
+def mapped(folders: list[Path]) -> Model:
+    tables = load.map(folders)
+    assert_type(tables, list[Table])
+    models = train.options(max_parallel=2).map(tables, max_depth=8)
+    assert_type(models, list[Model])
+    assert_type(models[0], Model)
+    assert_type(train.map_product(tables, max_depth=each([4, 8])), list[Model])
+    assert_type(search(tables[0], max_depth=8), Model)
+    report(choose(allow_failure(models), tables[0]))
+    return choose(models, tables[0])
 
 
 def checks() -> None:

@@ -183,7 +183,7 @@ def at_once():
 
 @pipeline
 def out_of_time():
-    return naps.options(total_timeout_s=2.5)(20.0, 3)
+    return naps.options(total_timeout_s=2.5).after(ok(1))(20.0, 3)  # a worker has started when its time begins
 
 
 @pipeline
