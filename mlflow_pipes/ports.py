@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from mlflow_pipes.digests import Digest
-from mlflow_pipes.model.attempt import Assignment, AttemptId, Capacity, TargetEvent
-from mlflow_pipes.model.publication import Publication, Receipt
-from mlflow_pipes.model.run import CacheAnswer, Heartbeat, LookUp, Record
+# Workers import this module: the records that only orchestrators speak of would cost each of them 30 ms.
+if TYPE_CHECKING:
+    from mlflow_pipes.digests import Digest
+    from mlflow_pipes.model.attempt import Assignment, AttemptId, Capacity, TargetEvent
+    from mlflow_pipes.model.publication import Publication, Receipt
+    from mlflow_pipes.model.run import Answer, Heartbeat, Question, Record
+    from mlflow_pipes.model.step import FunctionReference
 
 
 class Datastore(Protocol):
@@ -68,12 +71,16 @@ class Ledger(Protocol):
     Raises from every method: ``LedgerError`` when the database cannot be used.
     """
 
-    def exchange(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
-        """In one transaction write *records* in order, then answer *lookups* in order (claiming where asked)."""
+    def exchange(self, records: Sequence[Record], questions: Sequence[Question], now: float) -> list[Answer]:
+        """In one transaction write *records* in order, then answer *questions*, each at its place.
+
+        Look-ups are answered in order, and claim where asked. Tokens are given to who goes first by
+        ``scheduling.sharing``, never more of them than there are.
+        """
         ...
 
     def heartbeat(self, run_id: str, now: float) -> Heartbeat:
-        """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
+        """Tell that the run's orchestrator lives, renew its claims and tokens, and learn what others want of it."""
         ...
 
     def estimates(self, pipeline: str) -> Mapping[str, float]:
@@ -142,6 +149,20 @@ class Polled(Protocol):
 
     def next_deadline(self) -> float | None:
         """Return when ``poll`` should be called at the latest (``time.monotonic``), None for never."""
+        ...
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """A target that can make ready for first attempts before it is known that there will be any.
+
+    Promise: warming is a hint. It returns at once, raises nothing and changes nothing that is reported: what a worker
+    writes and raises while it is warmed comes with its first attempt, as if that had done it. What was warmed for
+    nothing is gone when ``close`` returns, and does not make that slow.
+    """
+
+    def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:
+        """Make ready for attempts at *functions*, one entry for each expected at once, with their *environ*."""
         ...
 
 

@@ -76,6 +76,7 @@ def _graph_of_pipeline(call: PipelineCall, identify: Identify) -> Graph:
         experiment=settings.experiment,
         timeout_s=settings.timeout_s,
         max_parallel=settings.max_parallel,
+        priority=settings.priority,
         tags=settings.tags,
         file=_file_of(pipeline.function),
         doc=_doc_of(pipeline.function),

@@ -20,7 +20,14 @@ from mlflow_pipes.authoring.declaration import (
 )
 from mlflow_pipes.authoring.hooks import Hooks, checked_hooks, hook_call
 from mlflow_pipes.authoring.reference import call_of, calls_in, text_of
-from mlflow_pipes.authoring.settings import checked_name, checked_tags, checked_target, positive, whole
+from mlflow_pipes.authoring.settings import (
+    checked_name,
+    checked_priority,
+    checked_tags,
+    checked_target,
+    positive,
+    whole,
+)
 from mlflow_pipes.authoring.step import Step, checked_function, function_name
 from mlflow_pipes.errors import ArgumentError, GraphError, suggest
 from mlflow_pipes.model.graph import HookTime
@@ -39,6 +46,7 @@ class PipelineOptions(TypedDict, total=False):
     target: str | None
     tags: Mapping[str, str]
     max_parallel: int | None
+    priority: int
     on_success: Hooks
     on_failure: Hooks
     always: Hooks
@@ -55,6 +63,7 @@ class PipelineSettings:
     target: str | None = None
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_parallel: int | None = None
+    priority: int = 0
     on_success: tuple[Step[..., Any], ...] = ()
     on_failure: tuple[Step[..., Any], ...] = ()
     always: tuple[Step[..., Any], ...] = ()
@@ -251,6 +260,7 @@ def pipeline(
     target: str | None = None,
     tags: Mapping[str, str] | None = None,
     max_parallel: int | None = None,
+    priority: int = 0,
     on_success: Hooks = (),
     on_failure: Hooks = (),
     always: Hooks = (),
@@ -266,6 +276,7 @@ def pipeline(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``experiment``: in MLflow, by default the pipeline's name;
             ``timeout_s``: longest time of the whole run (inside another pipeline: from its first step's start);
             ``max_parallel``: how many of its steps run at once at most;
+            ``priority``: of its runs, larger goes first where runs share targets or tokens;
             ``on_success``, ``on_failure``, ``always``: exit hooks, a step or several: run once, when all else has
             ended, and given a ``RunOutcome`` if they take an argument;
             ``target``: compute target of steps that name none; ``tags``: free labels.
@@ -296,6 +307,8 @@ def _changed(settings: PipelineSettings, changes: Mapping[str, Any], culprit: st
                 positive(value, what)
             case "max_parallel":
                 whole(value, what)
+            case "priority":
+                checked_priority(value, what)
             case "on_success" | "on_failure" | "always":
                 checked[option] = checked_hooks(value, what)
             case "target":

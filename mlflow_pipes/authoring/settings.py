@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
@@ -12,6 +13,7 @@ from mlflow_pipes.model.step import RetryPolicy, ReuseMode, StepOptions
 from mlflow_pipes.wording import bytes_in
 
 Errors: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
+Tokens: TypeAlias = str | Mapping[str, float]
 
 
 class CallOptions(TypedDict, total=False):
@@ -21,6 +23,8 @@ class CallOptions(TypedDict, total=False):
     target: str | None
     cpus: float
     memory: str | int
+    gpus: int
+    tokens: Tokens
     timeout_s: float | None
     total_timeout_s: float | None
     max_parallel: int | None
@@ -64,6 +68,8 @@ def changed(settings: Settings, changes: Mapping[str, Any], culprit: str) -> Set
         match option:
             case "memory":
                 inner["memory_bytes"] = bytes_of(value, culprit)
+            case "tokens":
+                inner["tokens"] = _tokens(value, culprit)
             case "retries" | "retry_on":
                 continue
             case "tags":
@@ -118,7 +124,26 @@ def checked_target(value: Any, what: str) -> Any:
     return value
 
 
-def _priority(value: Any, what: str) -> Any:
+def _gpus(value: Any, what: str) -> Any:
+    if type(value) is not int or value < 0:
+        raise DeclarationError(f"{what} is not a whole number from 0 upwards")
+    return value
+
+
+def _tokens(value: Any, culprit: str) -> dict[str, float]:
+    """Return how many of each token a step holds while it runs."""
+    amounts = {value: 1} if isinstance(value, str) else value
+    if not isinstance(amounts, Mapping) or not all(isinstance(token, str) and token for token in amounts):
+        raise DeclarationError(
+            f'{culprit}: tokens={value!r} is not the name of a token, nor a dict; write tokens={{"database": 1}}'
+        )
+    for token, amount in amounts.items():
+        positive(math.nan if amount is None else amount, f"{culprit}: tokens={value!r}: {amount!r} of {token!r}")
+    return dict(amounts)
+
+
+def checked_priority(value: Any, what: str) -> Any:
+    """Return a whole number; larger goes first."""
     if type(value) is not int:
         raise DeclarationError(f"{what} is not a whole number (larger goes first)")
     return value
@@ -151,7 +176,8 @@ _CHECKS = {
     "max_depth": _max_depth,
     "optional": _flag,
     "target": checked_target,
-    "priority": _priority,
+    "priority": checked_priority,
+    "gpus": _gpus,
 }
 
 

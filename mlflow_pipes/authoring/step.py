@@ -13,7 +13,7 @@ from mlflow_pipes.authoring.binding import Bound, Parameters, references_in
 from mlflow_pipes.authoring.declaration import Awaited, Call, current_scope
 from mlflow_pipes.authoring.mapping import bind_mapped
 from mlflow_pipes.authoring.reference import OutputRef, call_of, calls_in
-from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, changed, checked_name
+from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, Tokens, changed, checked_name
 from mlflow_pipes.errors import DeclarationError, GraphError
 from mlflow_pipes.model.graph import Constant, MapOver
 from mlflow_pipes.model.step import CodeFingerprint, RetryPolicy, ReuseMode
@@ -175,6 +175,8 @@ def step(
     target: str | None = None,
     cpus: float = 1.0,
     memory: str | int = 0,
+    gpus: int = 0,
+    tokens: Tokens | None = None,
     timeout_s: float | None = None,
     total_timeout_s: float | None = None,
     max_parallel: int | None = None,
@@ -202,6 +204,9 @@ def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``name`` of the step, by default the function's;
             ``target``: name of a compute target;
             ``cpus``: cores that an attempt occupies; ``memory``: likewise, ``"2GB"``, ``"512 MiB"`` or bytes;
+            ``gpus``: graphics processors that an attempt has to itself, and sees in ``CUDA_VISIBLE_DEVICES``;
+            ``tokens``: what an attempt holds of what all runs of the workspace share, as the configuration names it:
+            ``"database"`` for one, or ``{"database": 2}``;
             ``timeout_s``: longest time of one attempt; ``total_timeout_s``: of all attempts, the waits between them,
             and the calls that the step returned;
             ``max_parallel``: how many of the calls that it is mapped to, or returns, run at once at most;
@@ -212,7 +217,7 @@ def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``reuse``: ``"content"``, or ``"never"`` for effects; ``max_age_s``: reuse only what is younger;
             ``version``: a text that is added to the code fingerprint, or stands for it with ``replace_code=True``;
             ``uses``: functions, classes or modules that the code reaches in ways that cannot be followed;
-            ``priority``: larger goes first; ``tags``: free labels.
+            ``priority``: larger goes first among the steps of its run; ``tags``: free labels.
 
     Raises:
         DeclarationError: the function cannot be a step, or an option has an impossible value.

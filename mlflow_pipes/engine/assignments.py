@@ -30,7 +30,7 @@ class Assignments:
         self._environ = dict(environ)
         self._tracking: dict[str, bool] = {}
 
-    def of(self, node: StepNode, facts: NodeFacts, number: int) -> Assignment:
+    def of(self, node: StepNode, facts: NodeFacts, number: int, gpus: tuple[int, ...] = ()) -> Assignment:
         """Return the assignment for attempt *number* of a node whose arguments are known."""
         return Assignment(
             attempt=AttemptId(self._run_id, node.id, number),
@@ -39,6 +39,7 @@ class Assignments:
             arguments=facts.arguments,
             cpus=node.options.cpus,
             memory_bytes=node.options.memory_bytes,
+            gpus=gpus,
             timeout_s=node.options.timeout_s,
             environ=self._environ,
             step_run_id=self._step_run_ids[node.id],

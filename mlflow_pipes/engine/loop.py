@@ -18,8 +18,10 @@ from mlflow_pipes.engine.growths import is_growth
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.observers import Observers
+from mlflow_pipes.engine.questions import Questions
 from mlflow_pipes.engine.recorder import COMMIT_WITHIN_S, NodeFacts, Recorder, RunLog
 from mlflow_pipes.engine.roster import Roster
+from mlflow_pipes.engine.run_targets import RunTargets
 from mlflow_pipes.engine.twins import Twins
 from mlflow_pipes.errors import InternalError, PipesError, TargetError, WorldError
 from mlflow_pipes.model.artifact import Artifact
@@ -28,6 +30,7 @@ from mlflow_pipes.model.attempt import (
     AttemptId,
     AttemptStarted,
     AttemptSucceeded,
+    Capacity,
     Failure,
     FailureKind,
     LogLine,
@@ -37,22 +40,24 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.resumption import UNKNOWN_EFFECT, Resumption
 from mlflow_pipes.model.run import (
-    CacheAnswer,
+    Answer,
     Claimed,
     EntryForgotten,
     Held,
     Hit,
     KeyReleased,
-    LookUp,
     Miss,
     RunEnded,
     RunStarted,
     Status,
 )
-from mlflow_pipes.ports import Clock, ComputeTarget, Ledger, Polled, RunObserver
+from mlflow_pipes.model.tokens import TokensAwaited, TokensGranted, TokensReturned, TokensShort
+from mlflow_pipes.ports import Clock, ComputeTarget, Ledger, RunObserver
 from mlflow_pipes.scheduling import messages
 from mlflow_pipes.scheduling.keys import action_key
+from mlflow_pipes.scheduling.shortage import shortage
 from mlflow_pipes.scheduling.state import RunState
+from mlflow_pipes.scheduling.tokens import NOTHING_SHARED, Supply
 
 HEARTBEAT_EVERY_S = 1.0
 CANCELLED_ELSEWHERE = "cancelled from another process"
@@ -77,11 +82,13 @@ class Engine:
         new_id: gives ids of 32 hex digits.
         chance: gives numbers in [0, 1).
         environ: environment variables for every attempt.
+        supply: tokens, and shared targets: what all runs of the workspace share.
+        open_target: makes and starts a target that only calls returned by a step ask for; the caller closes it.
         inbox: where targets that were started before report to; the engine closes it when the run is over.
         resumption: what the run takes over from those that it resumes.
 
     Raises:
-        ConfigurationError: a step names a target that is not there, or asks for more than it has.
+        ConfigurationError: a step names a target or a token that is not there, or asks for more than there is.
     """
 
     def __init__(
@@ -99,6 +106,8 @@ class Engine:
         new_id: Callable[[], str],
         chance: Callable[[], float] = random.random,
         environ: Mapping[str, str] | None = None,
+        supply: Supply = NOTHING_SHARED,
+        open_target: Callable[[str], ComputeTarget] | None = None,
         inbox: Inbox | None = None,
         resumption: Resumption | None = None,
     ) -> None:
@@ -106,11 +115,10 @@ class Engine:
         self._started = started
         self._ledger = ledger
         self._inputs = inputs
-        self._targets = targets
+        self._targets = RunTargets(targets, open_target)
         self._observers = Observers(observers)
         self._clock = clock
-        self._polled = [target for target in targets.values() if isinstance(target, Polled)]
-        self._roster = Roster(targets, default_target, ledger.estimates(graph.name), new_id)
+        self._roster = Roster(self._targets, default_target, ledger.estimates(graph.name), new_id)
         self._roster.add(graph.groups, graph.nodes)
         self._recorder = Recorder(started.run_id, graph.name, self._roster.step_run_ids, ledger, log, self._observers)
         self._growing = Growing(self._roster, inputs, self._recorder)
@@ -118,7 +126,7 @@ class Engine:
         self._effects = Effects(resumption)
         self._cancelled_steps: set[str] = set()
         self._facts: dict[str, NodeFacts] = {}
-        self._lookups: dict[str, LookUp] = {}
+        self._questions = Questions(started.run_id, graph.priority, self._recorder)
         self._twins = Twins()
         self._events: deque[messages.Event] = deque()
         self._handling = False
@@ -126,11 +134,14 @@ class Engine:
         self._cancel_reason: str | None = None
         self._next_heartbeat = 0.0
         self._status = Status.RUNNING
-        capacities = {name: target.capacity() for name, target in targets.items()}
         ranks = self._roster.ranks(graph.nodes)
-        self._state = RunState(graph, capacities, self._roster.target_of, ranks, chance)
+        self._state = RunState(graph, self._targets.capacities(), self._roster.target_of, ranks, chance, supply)
+        self._targets.on_opened = self._on_target_opened
         inputs.failure_of = partial(failure_of, self._state)
         inputs.outcome = partial(outcome_of, self._state, started)
+
+    def _on_target_opened(self, name: str, capacity: Capacity) -> None:
+        self._state.handle(messages.TargetOpened(name, capacity), self._clock.monotonic())
 
     # --- for others ---------------------------------------------------------------------------------------------
 
@@ -187,8 +198,8 @@ class Engine:
     # --- one turn -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._inbox.wait(self._sleep_s(), [fileno for target in self._polled for fileno in target.filenos()])
-        for target in self._polled:
+        self._inbox.wait(self._sleep_s(), [fileno for target in self._targets.polled for fileno in target.filenos()])
+        for target in self._targets.polled:
             target.poll()
         now = self._clock.now()
         if self._cancel_reason is not None:
@@ -209,7 +220,11 @@ class Engine:
 
     def _sleep_s(self) -> float:
         """Return how long nothing has to be done; by the clock that nobody sets, but for what waits to be committed."""
-        times = [self._next_heartbeat, self._state.next_wake(), *(target.next_deadline() for target in self._polled)]
+        times = [
+            self._next_heartbeat,
+            self._state.next_wake(),
+            *(target.next_deadline() for target in self._targets.polled),
+        ]
         sleep = min(time for time in times if time is not None) - self._clock.monotonic()
         due = self._recorder.due()
         if due is not None:
@@ -308,6 +323,13 @@ class Engine:
                     self._effects.intend(command)
                 case messages.Submit():
                     self._submit(command)
+                case messages.AskTokens():
+                    self._questions.request(command, self._roster.nodes[command.node].options.priority)
+                case messages.ReturnTokens():
+                    self._recorder.add(TokensReturned(self._started.run_id, command.node), now)
+                case messages.TokensCame(node, waited_s, amounts):
+                    step_run_id = self._roster.step_run_ids[node]
+                    self._recorder.add(TokensAwaited(step_run_id, now - waited_s, now, amounts), now)
                 case messages.Conclude():
                     self._handle(self._growing.concluded(command.node), now)
                 case messages.Changed():
@@ -341,7 +363,7 @@ class Engine:
         if node.step.reuse == "never":
             self._look_up_effect(node, key, now, lost=command.forget)
         else:
-            self._lookups[node.id] = LookUp(key, self._started.run_id, max_age_s=node.step.max_age_s)
+            self._questions.look_up(node.id, key, node.step.max_age_s)
 
     def _look_up_effect(self, node: StepNode, key: str, now: float, *, lost: bool) -> None:
         done = None if lost else self._effects.done(node, key)
@@ -384,7 +406,7 @@ class Engine:
 
     def _submit(self, command: messages.Submit) -> None:
         node = self._roster.nodes[command.node]
-        assignment = self._assignments.of(node, self._facts[node.id], command.number)
+        assignment = self._assignments.of(node, self._facts[node.id], command.number, command.gpus)
         try:
             self._targets[command.target].submit(assignment)
         except TargetError as error:
@@ -433,16 +455,18 @@ class Engine:
     # --- the ledger ---------------------------------------------------------------------------------------------
 
     def _exchange_all(self, now: float) -> None:
-        """Ask the cache until no answer leads to a further question."""
-        while self._lookups:
-            asked, self._lookups = self._lookups, {}
-            answers = self._recorder.ask(list(asked.values()), now)
-            for node, answer in zip(asked, answers, strict=True):
+        """Ask the ledger until no answer leads to a further question."""
+        while self._questions:
+            for node, answer in self._questions.ask(now):
                 self._on_answer(node, answer, now)
 
-    def _on_answer(self, node: str, answer: CacheAnswer, now: float) -> None:
+    def _on_answer(self, node: str, answer: Answer, now: float) -> None:
         facts = self._facts[node]
         match answer:
+            case TokensGranted():
+                self._handle(messages.Granted(node, answer.units), now)
+            case TokensShort():
+                self._handle(messages.Refused(node, shortage(answer, self._started.run_id)), now)
             case Hit():
                 if not self._inputs.is_whole(answer.output):
                     _log.warning("the stored output of step %r is incomplete; it is made again", node)

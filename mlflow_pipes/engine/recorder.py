@@ -14,13 +14,13 @@ from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
 from mlflow_pipes.model.graph import Constant, GroupNode, StepNode, Stored
 from mlflow_pipes.model.run import (
+    Answer,
     AttemptEnded,
-    CacheAnswer,
     CodeSeen,
     EntryForgotten,
     KeyReleased,
-    LookUp,
     OutputCached,
+    Question,
     Record,
     Status,
     StepChanged,
@@ -110,26 +110,26 @@ class Recorder:
         """Return when what is held must be committed, None when there is nothing."""
         return None if self._oldest is None else self._oldest + COMMIT_WITHIN_S
 
-    def exchange(self, lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
-        """Commit all records held, and have *lookups* answered in the same transaction."""
+    def exchange(self, questions: Sequence[Question], now: float) -> list[Answer]:
+        """Commit all records held, and have *questions* answered in the same transaction."""
         records, self._records, self._oldest = self._records, [], None
         self._holds_keyed = False
-        answers = self._ledger.exchange(records, lookups, now)
+        answers = self._ledger.exchange(records, questions, now)
         if self._log is not None:
             self._log.flush()
         if records:
             self._observers.recorded(records)
         return answers
 
-    def ask(self, lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
-        """Have *lookups* answered; what is held goes along, unless it may wait and says nothing of any key.
+    def ask(self, questions: Sequence[Question], now: float) -> list[Answer]:
+        """Have look-ups answered; what is held goes along, unless it may wait and says nothing of any key.
 
         So a chain of reused steps only reads, and is committed every 20 ms as everything else.
         """
         due = self.due()
         if self._holds_keyed or due is None or not now < due:
-            return self.exchange(lookups, now)
-        return self._ledger.exchange([], lookups, now)
+            return self.exchange(questions, now)
+        return self._ledger.exchange([], questions, now)
 
     def line(self, line: LogLine, now: float) -> None:
         """Hold a line of a step's output until the next commit; observers see it at once."""

@@ -33,6 +33,8 @@ class Assignment:
         function: how to find the function.
         arguments: artifact of each argument.
         cpus, memory_bytes: what it occupies on the target.
+        gpus: numbers, from 0, of the target's graphics processors that it has to itself. The target sees to it that it
+            sees no others; one that asks for none sees what the target's workers see.
         timeout_s: the worker's process is killed when an attempt takes longer.
         environ: environment variables to set while it runs.
         step_run_id: id of the step's run in the ledger and in MLflow (32 hex digits).
@@ -48,6 +50,7 @@ class Assignment:
     arguments: Mapping[str, Artifact]
     cpus: float = 1.0
     memory_bytes: int = 0
+    gpus: tuple[int, ...] = ()
     timeout_s: float | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     step_run_id: str = ""
@@ -172,11 +175,14 @@ class Capacity:
         cpus: sum of ``cpus`` of concurrent attempts.
         memory_bytes: sum of ``memory_bytes`` of concurrent attempts; 0 for unlimited.
         slots: number of concurrent attempts.
+        gpus: how many graphics processors there are for concurrent attempts; infinity where any number may be asked
+            for and none are given.
     """
 
     cpus: float
     memory_bytes: int = 0
     slots: int = 1
+    gpus: float = 0
 
 
 TargetEvent: TypeAlias = AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress

@@ -169,6 +169,7 @@ class Graph:
         experiment: MLflow experiment; by default the pipeline's name.
         timeout_s: longest time of the whole run, in seconds; its hooks come after that.
         max_parallel: how many of its steps run at once at most, whatever the targets hold.
+        priority: larger goes first where runs share targets or tokens.
         file: source file that declares it, for the record; not in any key.
     """
 
@@ -181,6 +182,7 @@ class Graph:
     experiment: str | None = None
     timeout_s: float | None = None
     max_parallel: int | None = None
+    priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     file: str = ""
     doc: str = ""

@@ -11,6 +11,7 @@ from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import Failure, Usage
 from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.step import CodeFingerprint
+from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensAwaited, TokensReturned
 from mlflow_pipes.model.tracked import Tracked
 
 
@@ -236,6 +237,8 @@ Record: TypeAlias = (
     | KeyReleased
     | EntryForgotten
     | CodeSeen
+    | TokensReturned
+    | TokensAwaited
     | RunEnded
 )
 
@@ -298,6 +301,9 @@ class Miss:
 
 
 CacheAnswer: TypeAlias = Hit | Claimed | Held | Miss
+
+Question: TypeAlias = LookUp | TokenRequest
+Answer: TypeAlias = CacheAnswer | TokenAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class StepOptions:
         target: name of a compute target; None lets the run or the workspace choose.
         cpus: processor cores that an attempt occupies.
         memory_bytes: memory that an attempt occupies, 0 when unknown.
+        gpus: graphics processors that an attempt has to itself.
+        tokens: how many of each of the workspace's tokens an attempt holds, by name.
         timeout_s: longest time of one attempt, in seconds.
         total_timeout_s: longest time from the first attempt's start, in seconds: all attempts, the waits between
             them, and the calls that the step returned.
@@ -51,6 +53,8 @@ class StepOptions:
     target: str | None = None
     cpus: float = 1.0
     memory_bytes: int = 0
+    gpus: int = 0
+    tokens: Mapping[str, float] = field(default_factory=dict)
     timeout_s: float | None = None
     total_timeout_s: float | None = None
     max_parallel: int | None = None

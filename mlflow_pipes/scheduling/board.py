@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mlflow_pipes.errors import InternalError
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import ENDED, GOOD, Status
+from mlflow_pipes.model.tokens import Units
 from mlflow_pipes.scheduling.admission import RUN, Admission
 from mlflow_pipes.scheduling.containers import Containers
 from mlflow_pipes.scheduling.dependencies import Dependencies
-from mlflow_pipes.scheduling.messages import CancelAttempt, Changed, Command, LookUpNode, Release, Submit
+from mlflow_pipes.scheduling.messages import (
+    CancelAttempt,
+    Changed,
+    Command,
+    Granted,
+    LookUpNode,
+    Refused,
+    Release,
+    ReturnTokens,
+    Submit,
+    TokensCame,
+)
 from mlflow_pipes.scheduling.placement import TargetRoom
 from mlflow_pipes.scheduling.timers import Timers
-
-RECOVERIES_AT_MOST = 3
-"""How often one step may find an input lost and have it made again."""
+from mlflow_pipes.scheduling.tokens import Supply, TokenLine
 
 
 class Board:
@@ -39,16 +49,19 @@ class Board:
         now: the scheduler's clock.
     """
 
-    def __init__(self, capacities: Mapping[str, Capacity], *, fail_fast: bool, max_parallel: int | None) -> None:
+    def __init__(
+        self, capacities: Mapping[str, Capacity], supply: Supply, *, fail_fast: bool, max_parallel: int | None
+    ) -> None:
         self.status: dict[str, Status] = {}
         self.failures: dict[str, Failure] = {}
         self.nodes: dict[str, StepNode] = {}
         self.groups: dict[str, GroupNode] = {}
         self.target_of: dict[str, str] = {}
-        self.rooms = {name: TargetRoom(name, capacity) for name, capacity in capacities.items()}
+        self.rooms: dict[str, TargetRoom] = {}
         self.dependencies = Dependencies()
         self.containers = Containers()
         self.timers = Timers()
+        self.tokens = TokenLine(supply, self.timers.tokens)
         self.open = 0
         self.hooks: set[str] = set()
         self.number: dict[str, int] = {}
@@ -63,10 +76,16 @@ class Board:
         self.now = 0.0
         self._rank: dict[str, tuple[int, float, int]] = {}
         self._tolerated: set[str] = set()
-        self._recoveries: dict[str, int] = {}
-        self._admitted: list[str] = []
+        self._to_offer: deque[str] = deque()
         self._admission = Admission(self.containers.around)
         self._admission.limit(RUN, max_parallel)
+        for name, capacity in capacities.items():
+            self.open_target(name, capacity)
+
+    def open_target(self, name: str, capacity: Capacity) -> None:
+        """Take in a target."""
+        self.rooms[name] = TargetRoom(name, capacity)
+        self.tokens.add_target(name, capacity)
 
     def add(
         self,
@@ -80,16 +99,19 @@ class Board:
         """Take in a graph, or the calls that a step returned; return the nodes that wait for nothing.
 
         Raises:
-            ConfigurationError: a target can never hold one of them; then nothing was taken in.
+            ConfigurationError: a target can never hold one of them, or it asks for tokens that there never are; then
+                nothing was taken in.
         """
         for node in nodes.values():
             self.rooms[target_of[node.id]].check(node.id, node.options)
+            self.tokens.check(node.id, node.options)
         after = self.dependencies.children(grown) if grown is not None else ()
         below = max((-self._rank[child][1] for child in after), default=0.0)
         ready = []
         for position, node in enumerate(nodes.values(), len(self.nodes)):
             self._rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
             self.status[node.id] = Status.WAITING
+            self.tokens.add(node.id, node.options, target_of[node.id])
             self._tolerated.update(node.tolerated_parents())
             if node.hook is not None:
                 self.hooks.add(node.id)
@@ -100,7 +122,7 @@ class Board:
         self.target_of.update(target_of)
         self.open += sum(node.hook is None for node in nodes.values())
         if grown is not None:
-            self._admitted += self._admission.leave(grown)  # its place is for the calls that it returned
+            self.leave_containers(grown)  # its place is for the calls that it returned
             self._admission.limit(grown, self.nodes[grown].options.max_parallel)
         for group in groups.values():
             self._admission.limit(group.id, group.max_parallel)
@@ -128,11 +150,11 @@ class Board:
         self.rooms[target].offer(node, self._rank[node], self.nodes[node].options)
         return self.fill(target)
 
-    def offer_admitted(self) -> list[Command]:
-        """Begin what was let into limited containers, since what was in them has ended."""
-        admitted, self._admitted = self._admitted, []
+    def offer_waiting(self) -> list[Command]:
+        """Begin what was let into limited containers, or may ask for tokens, since something else has ended."""
         commands: list[Command] = []
-        for node in admitted:
+        while self._to_offer:
+            node = self._to_offer.popleft()
             if self.status[node] is Status.QUEUED:
                 commands += self._offer(node)
         return commands
@@ -142,21 +164,87 @@ class Board:
         commands: list[Command] = []
         room = self.rooms[target]
         while not self.stopping and (node := room.take()) is not None:
-            if self.status[node] is not Status.QUEUED:  # cancelled while it waited for room
-                self.leave_room(node)
-                continue
-            if node in self.taken_over:
-                self.leave_room(node)
-                self._admitted += self._admission.leave(node)
-                commands += self.look_up(node)
-                continue
-            self.status[node] = Status.RUNNING
-            number = self.number[node] = self.number.get(node, 0) + 1
-            total = self.nodes[node].options.total_timeout_s
-            if number == 1 and total is not None:
-                self.timers.end_by(self.now + total, node)
-            commands += [Submit(node, number, target), Changed(node, Status.RUNNING), *self.containers_started(node)]
+            if self._may_begin(node) and self.tokens.needs(node):
+                commands += self._ask_for_tokens(node)
+            elif self._may_begin(node):
+                commands += self._begin(node, room.gpus_of(node))
+            else:
+                commands += self._leave_unbegun(node)
         return commands
+
+    def _may_begin(self, node: str) -> bool:
+        return self.status[node] is Status.QUEUED and node not in self.taken_over and not self.stopping
+
+    def _leave_unbegun(self, node: str) -> list[Command]:
+        """Free the room of a step that was cancelled while it waited for it, or whose key was taken over."""
+        commands = [*self.leave_room(node), *self._forget_tokens(node)]
+        if self.status[node] is not Status.QUEUED:
+            return commands
+        self.leave_containers(node)
+        return commands + self.look_up(node)
+
+    def _begin(self, node: str, gpus: tuple[int, ...]) -> list[Command]:
+        self.status[node] = Status.RUNNING
+        number = self.number[node] = self.number.get(node, 0) + 1
+        total = self.nodes[node].options.total_timeout_s
+        if number == 1 and total is not None:
+            self.timers.end_by(self.now + total, node)
+        submit = Submit(node, number, self.target_of[node], gpus)
+        return [submit, Changed(node, Status.RUNNING), *self.containers_started(node)]
+
+    # --- tokens ------------------------------------------------------------------------------------------------------
+
+    def _ask_for_tokens(self, node: str) -> list[Command]:
+        """Ask for the tokens of a step that has room, or have it wait with those that ask for the same."""
+        ask = self.tokens.ask(node, self._rank[node], self.now)
+        if ask is not None:
+            return [ask]
+        self.rooms[self.target_of[node]].release(node)
+        reason = self.tokens.reason(node)
+        return [Changed(node, Status.QUEUED, reason)] if reason else []
+
+    def take_answer(self, answer: Granted | Refused) -> list[Command]:
+        """Begin a step that has room and was given its tokens; else have it wait, its room is for others then."""
+        node = answer.node
+        if not self.tokens.answered(node):
+            return []
+        target = self.target_of[node]
+        if not self._may_begin(node):
+            return [*self._leave_unbegun(node), *self.fill(target)]
+        if isinstance(answer, Granted):
+            return self._begin_with_tokens(node, answer.units)
+        news = self.tokens.refused(node, self._rank[node], answer.reason, self.now)
+        self.rooms[target].release(node)
+        told: list[Command] = [Changed(node, Status.QUEUED, answer.reason)] if news else []
+        return told + self.fill(target)
+
+    def _begin_with_tokens(self, node: str, units: Units) -> list[Command]:
+        waited_s = self.tokens.given(node, self.now)
+        came: list[Command] = [TokensCame(node, waited_s, self.tokens.amounts(node))] if waited_s > 0 else []
+        self._ask_next(self.tokens.next_after(node))
+        shared_gpus = tuple([unit for some in units.values() for unit in some])
+        return came + self._begin(node, shared_gpus or self.rooms[self.target_of[node]].gpus_of(node))
+
+    def ask_again(self) -> None:
+        """Have those ask for tokens again whose time has come."""
+        self._to_offer += self.tokens.due(self.now)
+
+    def _ask_next(self, node: str | None) -> None:
+        if node is not None:
+            self._to_offer.append(node)
+
+    def _return_tokens(self, node: str) -> list[Command]:
+        """Give back what a step holds, or withdraw its request."""
+        if node not in self.tokens.standing:
+            return []
+        self._to_offer += self.tokens.freed_by(node)
+        return [ReturnTokens(node)]
+
+    def _forget_tokens(self, node: str) -> list[Command]:
+        if not self.tokens.needs(node):
+            return []
+        self._ask_next(self.tokens.forget(node))
+        return self._return_tokens(node)
 
     def containers_started(self, node: str) -> list[Command]:
         """Note that a node in them runs; return the new statuses of the sub-pipelines around it."""
@@ -189,6 +277,7 @@ class Board:
             self.claimed.discard(node)
             commands.append(Release(node))
         self.timers.let_go(node)
+        commands += self._forget_tokens(node)
         commands.append(Changed(node, status, reason))
         if status not in GOOD:
             self.failures[node] = failure or Failure(FailureKind.CANCELLED, reason)
@@ -197,7 +286,7 @@ class Board:
             else:
                 self.bad.add(status)
         self.closed.extend(self.containers.step_ended(node, status))
-        self._admitted += self._admission.leave(node)
+        self.leave_containers(node)
         return commands + self.take_closed()
 
     def give_up(self, node: str, failure: Failure) -> list[Command]:
@@ -236,6 +325,7 @@ class Board:
         self.stopping = True
         self.message = self.message or reason
         self.timers.stop(deadlines=True)
+        self.tokens.clear()
         self._admission.clear()
         for room in self.rooms.values():
             room.clear()
@@ -248,67 +338,9 @@ class Board:
                 commands += self.end(node, Status.CANCELLED, reason)
         return commands
 
-    # --- lost outputs ------------------------------------------------------------------------------------------------
-
-    def may_recover(self, node: str, failure: Failure, producers: Sequence[str]) -> bool:
-        """Tell whether making the outputs of *producers* again may help a node that could not read its inputs."""
-        if failure.kind is not FailureKind.INPUT or self._recoveries.get(node, 0) >= RECOVERIES_AT_MOST:
-            return False
-        needed = [*self.dependencies.required(node), *producers]
-        for producer in producers:
-            container = self.containers.grown_around(producer)
-            while container is not None:
-                needed.append(container)
-                container = self.containers.grown_around(container)
-        return not any(self._has_ended_badly(one) for one in needed)
-
-    def recover(self, node: str, producers: Sequence[str]) -> list[Command]:
-        """Have lost inputs made again, then try *node* again; without producers they were constants, stored anew."""
-        self._recoveries[node] = self._recoveries.get(node, 0) + 1
-        commands: list[Command] = []
-        if node in self.claimed:
-            self.claimed.discard(node)
-            commands.append(Release(node))
-        self._admitted += self._admission.leave(node)  # what is made again may need its place
-        self.status[node] = Status.WAITING
-        commands.append(Changed(node, Status.WAITING, "an input was lost and is made again"))
-        for producer in producers:
-            if self.status[producer] in GOOD:
-                commands += self._reopen(producer)
-        for producer in producers:
-            if self.status[producer] is Status.WAITING:
-                commands += self._wait_again(producer)
-        if self.status[node] is Status.WAITING:
-            commands += self._wait_again(node, producers)
-        return commands
-
-    def _reopen(self, producer: str) -> list[Command]:
-        """Have a step make its output again; steps that returned it are not over, then."""
-        self.forget.add(producer)
-        commands: list[Command] = []
-        opened: str | None = producer
-        while opened is not None:
-            before = self.status[opened]
-            self.open += 1
-            self.status[opened] = Status.WAITING if opened == producer else Status.RUNNING
-            commands.append(Changed(opened, self.status[opened], "its output was lost"))
-            opened = self.containers.step_reopened(opened, before)
-        return commands
-
-    def _wait_again(self, node: str, producers: Sequence[str] = ()) -> list[Command]:
-        """Have a node wait for those of its parents, and of *producers*, that are made again."""
-        needed = self.dependencies.required(node).union(producers)
-        lost = sorted(parent for parent in needed if self._has_ended_badly(parent))
-        if lost:  # what it needs was to be made again, too, and could not be
-            commands = self.end(node, Status.SKIPPED, f"upstream step {lost[0]!r} failed")
-            return commands + self.skip_below(node, "was skipped")
-        missing = {
-            parent
-            for parent in self.dependencies.parents(node).union(producers)
-            if self.status[parent] not in GOOD
-            and not (self.status[parent] in ENDED and self.dependencies.tolerates(node, parent))
-        }
-        return self.look_up(node) if self.dependencies.wait_again(node, missing) else []
+    def leave_containers(self, node: str) -> None:
+        """Free a node's places in limited containers; those that are let in instead begin at the end of the move."""
+        self._to_offer += self._admission.leave(node)
 
     def all_ended(self) -> bool:
         """Tell whether all nodes, besides hooks that wait for that, have ended."""
@@ -320,9 +352,10 @@ class Board:
         self.hooks.clear()
         return hooks
 
-    def leave_room(self, node: str) -> None:
-        """Free the room of an attempt on its target."""
-        self.rooms[self.target_of[node]].release(self.nodes[node].options)
+    def leave_room(self, node: str) -> list[Command]:
+        """Free the room of an attempt on its target, and its tokens."""
+        self.rooms[self.target_of[node]].release(node)
+        return self._return_tokens(node)
 
     def is_current(self, node: str, number: int) -> bool:
         """Tell whether an answer is of the attempt that is waited for."""
@@ -337,10 +370,6 @@ class Board:
                 return True
             inner = self.containers.grown_around(inner)
         return False
-
-    def _has_ended_badly(self, node: str) -> bool:
-        """Tell whether a node will have no output."""
-        return self.status[node] in ENDED and self.status[node] not in GOOD
 
     def take_closed(self) -> list[Command]:
         """Return the new statuses of sub-pipelines that have ended; leave grown steps for later (see ``handle``)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mlflow_pipes.model.attempt import Capacity, Failure
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.model.tokens import Amounts, Units
 
 # --- events -----------------------------------------------------------------------------------------------------
 
@@ -140,6 +141,30 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """The node holds the tokens that it asked for.
+
+    Attributes:
+        units: which ones, of those that are told apart.
+    """
+
+    node: str
+    units: Units = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The node is given no tokens now.
+
+    Attributes:
+        reason: why, in words.
+    """
+
+    node: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetOpened:
     """A target is there that calls returned by a step ask for."""
 
@@ -160,6 +185,8 @@ Event: TypeAlias = (
     | Failed
     | TimePassed
     | CancelRequested
+    | Granted
+    | Refused
     | TargetOpened
 )
 
@@ -180,11 +207,50 @@ class LookUpNode:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Send an attempt to a target. Answer: Started (perhaps), then Succeeded, Grew or Failed."""
+    """Send an attempt to a target. Answer: Started (perhaps), then Succeeded, Grew or Failed.
+
+    Attributes:
+        gpus: numbers of the target's graphics processors that it has to itself.
+    """
 
     node: str
     number: int
     target: str
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskTokens:
+    """Ask for tokens, which are shared with other runs. Answer: Granted, Refused.
+
+    Attributes:
+        amounts: how many of each.
+        limits: how many there are of each of these.
+        numbered: those that are told apart.
+        waited_s: how long the run has waited for any of these, without being given one.
+    """
+
+    node: str
+    amounts: Amounts
+    limits: Amounts
+    numbered: tuple[str, ...] = ()
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnTokens:
+    """Give the node's tokens back, or withdraw its request."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokensCame:
+    """A node was given tokens for which it had waited, to be recorded."""
+
+    node: str
+    waited_s: float
+    amounts: Amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,4 +293,6 @@ class Finish:
     message: str = ""
 
 
-Command: TypeAlias = LookUpNode | Submit | Conclude | CancelAttempt | Release | Changed | Finish
+Command: TypeAlias = (
+    LookUpNode | Submit | AskTokens | ReturnTokens | TokensCame | Conclude | CancelAttempt | Release | Changed | Finish
+)

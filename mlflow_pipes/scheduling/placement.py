@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
+from mlflow_pipes.scheduling.resources import RESOURCES, TOLERANCE, Vector, asked, owned, text
 
 PASSED_OVER_AT_MOST = 16
 """A step too big for the room left lets smaller ones pass this often; then room is kept free for it."""
 
-_Entry = tuple[tuple[int, float, int], str, StepOptions]
+Rank = tuple[int, float, int]
+_Entry = tuple[Rank, str, Vector]
 
 
 class TargetRoom:
@@ -21,37 +24,30 @@ class TargetRoom:
     besides at most :data:`PASSED_OVER_AT_MOST` entries that do not fit.
     """
 
-    __slots__ = ("_capacity", "_cpus", "_memory_bytes", "_passed_over", "_ready", "_slots", "name")
+    __slots__ = ("_free", "_gpus", "_occupied", "_owned", "_passed_over", "_ready", "_slots", "name")
 
     def __init__(self, name: str, capacity: Capacity) -> None:
         self.name = name
-        self._capacity = capacity
-        self._cpus = capacity.cpus
-        self._memory_bytes = capacity.memory_bytes
+        self._owned = self._free = owned(capacity)
         self._slots = capacity.slots
+        self._gpus = list(range(int(capacity.gpus))) if capacity.gpus < math.inf else []
         self._ready: list[_Entry] = []
+        self._occupied: dict[str, tuple[Vector, tuple[int, ...]]] = {}
         self._passed_over: dict[str, int] = {}
 
     def check(self, node: str, options: StepOptions) -> None:
         """Raise ``ConfigurationError`` when the target can never hold the step."""
-        asked = [
-            (f"cpus={options.cpus:g}", options.cpus > self._capacity.cpus, f"{self._capacity.cpus:g} cpus"),
-            (
-                f"memory={options.memory_bytes:,} bytes",
-                0 < self._capacity.memory_bytes < options.memory_bytes,
-                f"{self._capacity.memory_bytes:,} bytes",
-            ),
-        ]
-        for request, too_big, room in asked:
-            if too_big:
+        for resource, amount, all_ in zip(RESOURCES, asked(options), self._owned, strict=True):
+            if amount > all_:
                 raise ConfigurationError(
-                    f"step {node!r} asks for {request}, but target {self.name!r} has {room} in all: "
-                    f"ask for less, or name a larger target with {node}.options(target=...)"
+                    f"step {node!r} asks for {resource}={amount:.15g}, but target {self.name!r} has "
+                    f"{text(resource, all_)} in all: ask for less, or name a larger target with "
+                    f"{node}.options(target=...)"
                 )
 
-    def offer(self, node: str, rank: tuple[int, float, int], options: StepOptions) -> None:
+    def offer(self, node: str, rank: Rank, options: StepOptions) -> None:
         """Add a ready step; a smaller *rank* goes first."""
-        heapq.heappush(self._ready, (rank, node, options))
+        heapq.heappush(self._ready, (rank, node, asked(options)))
 
     def take(self) -> str | None:
         """Remove and return the step that should start now and occupy its room, or None."""
@@ -61,10 +57,10 @@ class TargetRoom:
         chosen = None
         while self._ready and chosen is None:
             entry = heapq.heappop(self._ready)
-            _, node, options = entry
-            if self._fits(options):
+            _, node, amounts = entry
+            if self._fits(amounts):
                 chosen = node
-                self._occupy(options, 1)
+                self._occupy(node, amounts)
                 self._passed_over.pop(node, None)
                 continue
             skipped.append(entry)
@@ -78,20 +74,28 @@ class TargetRoom:
             heapq.heappush(self._ready, entry)
         return chosen
 
-    def release(self, options: StepOptions) -> None:
+    def gpus_of(self, node: str) -> tuple[int, ...]:
+        """Return the numbers of the graphics processors that a step has, which has room."""
+        return self._occupied[node][1]
+
+    def release(self, node: str) -> None:
         """Free the room of an attempt that has ended."""
-        self._occupy(options, -1)
+        amounts, gpus = self._occupied.pop(node)
+        self._slots += 1
+        self._free = tuple(map(sum, zip(self._free, amounts, strict=True)))
+        self._gpus.extend(gpus)
+        self._gpus.sort()
 
     def clear(self) -> None:
         """Forget all steps that were ready."""
         self._ready.clear()
 
-    def _fits(self, options: StepOptions) -> bool:
-        if options.cpus > self._cpus + 1e-9:
-            return False
-        return self._capacity.memory_bytes == 0 or options.memory_bytes <= self._memory_bytes
+    def _fits(self, amounts: Vector) -> bool:
+        return all(amount <= free + TOLERANCE for amount, free in zip(amounts, self._free, strict=True))
 
-    def _occupy(self, options: StepOptions, times: int) -> None:
-        self._slots -= times
-        self._cpus -= times * options.cpus
-        self._memory_bytes -= times * options.memory_bytes
+    def _occupy(self, node: str, amounts: Vector) -> None:
+        self._slots -= 1
+        self._free = tuple(free - amount for free, amount in zip(self._free, amounts, strict=True))
+        count = int(amounts[-1]) if self._gpus else 0
+        self._occupied[node] = (amounts, tuple(self._gpus[:count]))
+        del self._gpus[:count]

@@ -37,10 +37,12 @@ from mlflow_pipes.scheduling.messages import (
     Event,
     Failed,
     Finish,
+    Granted,
     Grew,
     HeldElsewhere,
     Known,
     LookUpNode,
+    Refused,
     Release,
     Started,
     Succeeded,
@@ -49,9 +51,10 @@ from mlflow_pipes.scheduling.messages import (
     ToDo,
     Unresolvable,
 )
-from mlflow_pipes.scheduling.placement import TargetRoom
 from mlflow_pipes.scheduling.policy import is_worth_retrying, retry_delay_s
+from mlflow_pipes.scheduling.recovery import Recovery
 from mlflow_pipes.scheduling.timers import RUN
+from mlflow_pipes.scheduling.tokens import NOTHING_SHARED, Supply
 
 
 class RunState:
@@ -63,6 +66,7 @@ class RunState:
         target_of: name of each node's target.
         ranks: length of each node's critical path in seconds; longer goes first.
         chance: gives numbers in [0, 1) for jitter.
+        supply: what all runs of the workspace share.
 
     Cost of a whole run: O(nodes · log nodes + edges).
 
@@ -78,12 +82,14 @@ class RunState:
         target_of: Mapping[str, str],
         ranks: Mapping[str, float],
         chance: Callable[[], float],
+        supply: Supply = NOTHING_SHARED,
     ) -> None:
         self.graph = graph
         self.finished = False
         self.outcome: Status | None = None
         self._chance = chance
-        self._board = Board(capacities, fail_fast=graph.fail_fast, max_parallel=graph.max_parallel)
+        self._board = Board(capacities, supply, fail_fast=graph.fail_fast, max_parallel=graph.max_parallel)
+        self._recovery = Recovery(self._board)
         self._tries: dict[str, int] = {}
         self._reused_growth: set[str] = set()
         self._verdicts: dict[str, Failure] = {}
@@ -144,14 +150,16 @@ class RunState:
                 commands = self._on_time()
             case CancelRequested():
                 commands = self._on_cancel_requested(event)
+            case Granted() | Refused():
+                commands = self._board.take_answer(event)
             case TargetOpened():
-                self._board.rooms[event.name] = TargetRoom(event.name, event.capacity)
+                self._board.open_target(event.name, event.capacity)
                 return []
             case _:
                 assert_never(event)
         while self._board.closed:
             commands += self._close(*self._board.closed.popleft())
-        return commands + self._board.offer_admitted() + self._finish_if_done()
+        return commands + self._board.offer_waiting() + self._finish_if_done()
 
     def next_wake(self) -> float | None:
         """Return when TimePassed should come at the latest, None for never."""
@@ -201,8 +209,8 @@ class RunState:
     def _on_unresolvable(self, event: Unresolvable) -> list[Command]:
         if self._board.status[event.node] is not Status.LOOKING_UP:
             return []  # the run was stopped meanwhile
-        if event.lost_producers and self._board.may_recover(event.node, event.failure, event.lost_producers):
-            return self._board.recover(event.node, event.lost_producers)
+        if event.lost_producers and self._recovery.may_help(event.node, event.failure, event.lost_producers):
+            return self._recovery.begin(event.node, event.lost_producers)
         return self._board.give_up(event.node, event.failure)
 
     # --- answers of targets ---------------------------------------------------------------------------------------
@@ -211,9 +219,9 @@ class RunState:
         if not self._board.is_current(event.node, event.number):
             return []
         self._verdicts.pop(event.node, None)
-        self._board.leave_room(event.node)
         self._board.claimed.discard(event.node)
         return [
+            *self._board.leave_room(event.node),
             *self._board.end_well(event.node, Status.SUCCEEDED),
             *self._board.fill(self._board.target_of[event.node]),
         ]
@@ -222,16 +230,16 @@ class RunState:
         node = event.node
         if not self._board.is_current(node, event.number):
             return []
-        self._board.leave_room(node)
+        commands = self._board.leave_room(node)
         verdict = self._verdicts.pop(node, None)
         if verdict is not None:
-            commands = self._end_as_told(node, verdict)
+            commands += self._end_as_told(node, verdict)
         elif self._board.stopping:
-            commands = self._end_when_stopped(node, event.failure)
-        elif self._board.may_recover(node, event.failure, event.lost_producers):
-            commands = self._board.recover(node, event.lost_producers)
+            commands += self._end_when_stopped(node, event.failure)
+        elif self._recovery.may_help(node, event.failure, event.lost_producers):
+            commands += self._recovery.begin(node, event.lost_producers)
         else:
-            commands = self._retry_or_give_up(node, event.failure)
+            commands += self._retry_or_give_up(node, event.failure)
         return commands + self._board.fill(self._board.target_of[node])
 
     def _retry_or_give_up(self, node: str, failure: Failure) -> list[Command]:
@@ -258,8 +266,8 @@ class RunState:
         else:
             if not self._board.is_current(node, event.number):
                 return []
-            self._board.leave_room(node)
             self._board.claimed.discard(node)
+            commands += self._board.leave_room(node)
             commands += self._board.fill(self._board.target_of[node])
         verdict = self._verdicts.pop(node, None)
         self._board.status[node] = Status.RUNNING
@@ -310,6 +318,7 @@ class RunState:
         for node in self._board.timers.retries_due(self._board.now):
             if self._board.status[node] is Status.QUEUED:
                 commands += self._board.enqueue(node)
+        self._board.ask_again()
         return commands + [LookUpNode(node) for node in self._board.timers.held_due(self._board.now)]
 
     def _out_of_time(self, name: str) -> list[Command]:

@@ -12,6 +12,11 @@
     type = "local"
     workers = 4
     memory = "8 GiB"
+    gpus = 2
+    shared = true                   # runs of this workspace share it: together they get no more than it has
+
+    [tokens]                        # how many there are of what steps hold while they run: @step(tokens="database")
+    database = 4
 
     [environ]                       # set in worker processes; never secrets
     OMP_NUM_THREADS = "1"
@@ -24,6 +29,7 @@ folder has its own, unless it was made with this one.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -53,6 +59,8 @@ class TargetConfiguration:
         workers: worker processes; None for as many as there are cores.
         cpus: sum of the ``cpus`` of steps that run at once; None for one a worker.
         memory_bytes: sum of the ``memory`` of steps that run at once; 0 for no limit.
+        gpus: how many graphics processors steps can have; None for as many as the machine has.
+        shared: all runs of the workspace together get no more than the target has.
         options: of a type that another package offers: its whole table but ``type``, which that package checks.
     """
 
@@ -61,6 +69,8 @@ class TargetConfiguration:
     workers: int | None = None
     cpus: float | None = None
     memory_bytes: int = 0
+    gpus: int | None = None
+    shared: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,6 +86,7 @@ class Configuration:
         tracking_uri: of the user's MLflow; None for the store in the workspace.
         experiment: None for one a pipeline, of its name.
         environ: environment variables for worker processes.
+        tokens: how many there are of each token for all runs of the workspace together.
         ledger: where the ledger is; None for a SQLite file in the workspace.
         file: what was read, None when there is no configuration file.
     """
@@ -87,6 +98,7 @@ class Configuration:
     tracking_uri: str | None = None
     experiment: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
     ledger: PostgresqlPlace | None = None
     file: Path | None = None
 
@@ -132,6 +144,7 @@ def load(
         tracking_uri=tracking_uri or environ.get("MLFLOW_TRACKING_URI") or _text(table, "tracking_uri", where) or None,
         experiment=experiment or environ.get("MLFLOW_EXPERIMENT_NAME") or _text(table, "experiment", where) or None,
         environ=_environ(table, where),
+        tokens=_tokens(table, where),
         ledger=_ledger(table, where, environ, home, usual=home == usual),
         file=file,
     )
@@ -160,10 +173,11 @@ def find_project(start: Path) -> Path:
     return start
 
 
-_KEYS = ("workspace", "target", "targets", "tracking_uri", "experiment", "environ", "ledger")
+_KEYS = ("workspace", "target", "targets", "tokens", "tracking_uri", "experiment", "environ", "ledger")
+_TOKEN_NAME = re.compile(r"[A-Za-z][\w.-]*")
 _ENTRY_POINTS = "mlflow_pipes.compute_targets"
 _TARGET_TYPES = ("inline", "local")
-_TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory")}
+_TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory", "gpus", "shared")}
 
 
 def _find_file(start: Path) -> tuple[Path | None, Table]:
@@ -199,16 +213,20 @@ def _targets(table: Table, where: str) -> dict[str, TargetConfiguration]:
         type_ = _text(options, "type", where, place) or name
         if type_ not in _TARGET_TYPES:
             _check_offered(type_, where, place)
-            others = {key: value for key, value in options.items() if key != "type"}
-            targets[name] = TargetConfiguration(name, type_, options=others)
+            others = {key: value for key, value in options.items() if key not in {"type", "shared"}}
+            targets[name] = TargetConfiguration(
+                name, type_, shared=_flag(options, "shared", where, place), options=others
+            )
             continue
         _check_keys(options, _TARGET_KEYS[type_], where, place)
         targets[name] = TargetConfiguration(
             name,
             type_,
-            workers=_workers(options, where, place),
+            workers=_whole(options, "workers", 1, where, place),
             cpus=_positive(options, "cpus", where, place),
             memory_bytes=_size(options, "memory", where, place),
+            gpus=_whole(options, "gpus", 0, where, place),
+            shared=_flag(options, "shared", where, place),
         )
     return targets
 
@@ -223,20 +241,27 @@ def _check_offered(type_: str, where: str, place: str) -> None:
         )
 
 
-def _workers(options: Table, where: str, place: str) -> int | None:
-    workers = options.get("workers")
-    if workers is None:
+def _whole(options: Table, key: str, least: int, where: str, place: str) -> int | None:
+    number = options.get(key)
+    if number is None:
         return None
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise _wrong(where, f"{place}.workers", "a whole number of at least 1", workers)
-    return workers
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise _wrong(where, f"{place}.{key}", f"a whole number of at least {least}", number)
+    return number
+
+
+def _flag(options: Table, key: str, where: str, place: str) -> bool:
+    flag = options.get(key, False)
+    if not isinstance(flag, bool):
+        raise _wrong(where, f"{place}.{key}", "true or false", flag)
+    return flag
 
 
 def _positive(options: Table, key: str, where: str, place: str) -> float | None:
     number = options.get(key)
     if number is None:
         return None
-    if not isinstance(number, (int, float)) or isinstance(number, bool) or not number > 0:
+    if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < math.inf:
         raise _wrong(where, f"{place}.{key}", "a number above 0", number)
     return float(number)
 
@@ -262,6 +287,17 @@ def _ledger(
         return None
     place = parse_place(written, environ, f"{where}: ledger")
     return place if usual or remembered_place(folder) == str(place) else None
+
+
+def _tokens(table: Table, where: str) -> dict[str, float]:
+    amounts = _table(table, "tokens", where)
+    for name in amounts:
+        if not _TOKEN_NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{where}: tokens.{name}: the name of a token begins with a letter and has only letters, digits, "
+                "'_', '-' and '.' in it"
+            )
+    return {name: _positive(amounts, name, where, "tokens") or 0.0 for name in amounts}
 
 
 def _environ(table: Table, where: str) -> dict[str, str]:

@@ -133,9 +133,7 @@ class Flights:
 
     def dead(self, claim: Claim) -> bool:
         """Whether a claim's owner has given no sign of life for a lease, or is known to be gone."""
-        silent = claim.expires_at <= self.now
-        just_up = self.up_since <= self.now < self.up_since + LEASE_S
-        return (silent and not just_up) or self.gone(claim)
+        return is_silent(claim.expires_at, self.now, self.up_since) or self.gone(claim)
 
     def _claim(self, key: str, run_id: str) -> Claim:
         owner = self.orchestrator(run_id)
@@ -148,6 +146,12 @@ class Flights:
     def answers(self, questions: Iterable[LookUp]) -> list[CacheAnswer]:
         """Answer look-ups in order."""
         return [self.answer(question) for question in questions]
+
+
+def is_silent(expires_at: float, now: float, up_since: float) -> bool:
+    """Tell whether nobody renewed what expires, though the ledger has been up for long enough."""
+    just_up = up_since <= now < up_since + LEASE_S
+    return expires_at <= now and not just_up
 
 
 def _usable(entry: Entry, question: LookUp, now: float) -> bool:

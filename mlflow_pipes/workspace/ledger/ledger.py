@@ -14,29 +14,26 @@ from sqlalchemy import func, select, update
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.processes import this_host, this_process
-from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.model.resumption import UNKNOWN_EFFECT
 from mlflow_pipes.model.run import (
-    AttemptEnded,
+    Answer,
     CacheAnswer,
     CancelStep,
     Claimed,
-    CodeSeen,
     EntryForgotten,
     Heartbeat,
     Hit,
     KeyReleased,
     LookUp,
     OutputCached,
+    Question,
     Record,
     RunEnded,
     RunStarted,
     Status,
-    StepChanged,
-    StepDeclared,
-    StepTracked,
 )
+from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensReturned
 from mlflow_pipes.workspace.ledger import rows, tables
 from mlflow_pipes.workspace.ledger.backends import Cursor, PostgresqlBackend, SqliteBackend
 from mlflow_pipes.workspace.ledger.connection import PATIENCE_S, Database, Prepared
@@ -45,7 +42,9 @@ from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
 from mlflow_pipes.workspace.ledger.schema import make_ready
+from mlflow_pipes.workspace.ledger.sharing import Sharing
 from mlflow_pipes.workspace.ledger.statements import statements_for
+from mlflow_pipes.workspace.ledger.writing import write_history, write_many
 
 # Shorter steps are not worth a row: every step of unknown duration is taken to be quick.
 _WORTH_ESTIMATING_S = 0.010
@@ -72,6 +71,8 @@ class SqlLedger:
         self._orchestrators: dict[str, Orchestrator] = {}
         self._held: defaultdict[str, set[int]] = defaultdict(set)
         self._lives = Lives(shared=database.backend.shared)
+        self._sharing = Sharing(self._statements, self._orchestrator, self._is_over)
+        self._holding: set[str] = set()
 
     @classmethod
     def open(
@@ -110,13 +111,22 @@ class SqlLedger:
 
     # The engine's side: ports.Ledger
 
-    def exchange(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
-        """In one transaction write *records* in order, then answer *lookups* in order (claiming where asked).
+    def exchange(self, records: Sequence[Record], questions: Sequence[Question], now: float) -> list[Answer]:
+        """In one transaction write *records* in order, then answer *questions*, each at its place.
 
-        Without records, and when nothing must be claimed, the database is only read.
+        Without records, and when nothing must be claimed or given, the database is only read.
         """
+        lookups = [question for question in questions if isinstance(question, LookUp)]
+        if len(lookups) == len(questions):
+            return [*self._answered(records, lookups, now)]
+        requests = [question for question in questions if isinstance(question, TokenRequest)]
+        answers, tokens = self._write(records, lookups, now, requests)
+        of_key, of_step = iter(answers), iter(tokens)
+        return [next(of_key if isinstance(question, LookUp) else of_step) for question in questions]
+
+    def _answered(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
         if records:
-            return self._write(records, lookups, now)
+            return self._write(records, lookups, now)[0]
         if not lookups:
             return []
         keys = [question.key for question in lookups]
@@ -127,12 +137,14 @@ class SqlLedger:
             return answers
         # A claim made on what was read outside a transaction does not count: ask again, inside. Hits stay true.
         open_ = [number for number, answer in enumerate(answers) if not isinstance(answer, Hit)]
-        again = self._write((), [lookups[number] for number in open_], now)
+        again, _ = self._write((), [lookups[number] for number in open_], now)
         for number, answer in zip(open_, again, strict=True):
             answers[number] = answer
         return answers
 
-    def _write(self, records: Sequence[Record], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+    def _write(
+        self, records: Sequence[Record], lookups: Sequence[LookUp], now: float, requests: Sequence[TokenRequest] = ()
+    ) -> tuple[list[CacheAnswer], list[TokenAnswer]]:
         by_type: defaultdict[type, list[Any]] = defaultdict(list)
         keyed: list[OutputCached | KeyReleased | EntryForgotten] = []
         for record in records:
@@ -142,54 +154,38 @@ class SqlLedger:
                 by_type[type(record)].append(record)
         time_of = self._ledger_time(now)
 
-        def work(cursor: Cursor) -> list[CacheAnswer]:
+        returned: list[TokensReturned] = by_type.pop(TokensReturned, [])
+
+        def work(cursor: Cursor) -> tuple[list[CacheAnswer], list[TokenAnswer]]:
             cursor.execute(self._statements.next_revision.sql)
             revision, token = cursor.fetchone()
             if by_type:
-                self._write_history(cursor, by_type, revision)
+                write_history(cursor, self._statements, by_type, revision, self.database.clock_ahead_s)
+            tokens: list[TokenAnswer] = []
+            for over in by_type[RunEnded]:
+                self._free(cursor, over.run_id)
+            if returned or requests:
+                tokens = self._sharing.settle(cursor, returned, requests, time_of(), self.database.up_since)
             if not (keyed or lookups):
-                return []
+                return [], tokens
             keys = [item.key for item in chain(keyed, lookups)]
             flights = self._load(cursor, keys, time_of(), token + 1)
             for item in keyed:
                 flights.apply(item)
             answers = flights.answers(lookups)
             self._write_flights(cursor, flights, token)
-            return answers
+            return answers, tokens
 
         with _remembering_ends(by_type[RunEnded]):
-            answers = self.database.write(work, by_cursor_alone=True)
+            answers, tokens = self.database.write(work, by_cursor_alone=True)
+        self._holding.update(request.run_id for request in requests)
         self._remember(by_type, keyed, lookups, answers)
-        return answers
+        return answers, tokens
 
-    def _write_history(self, cursor: Cursor, by_type: Mapping[type, list[Any]], revision: int) -> None:
-        """Write by type, in an order in which every row finds the row that it belongs to."""
-        do = self._statements
-        started: list[RunStarted] = by_type[RunStarted]
-        ahead_s = self.database.clock_ahead_s
-        _many(cursor, do.insert_run, [rows.run_row(one, revision, one.started_at + ahead_s) for one in started])
-        calls = [rows.call_row(one.run_id, one.call) for one in started if one.call is not None]
-        _many(cursor, do.insert_call, calls)
-        seen: list[CodeSeen] = by_type[CodeSeen]
-        _many(cursor, do.put_code, [(record.code.digest, rows.leaves_text(record.code)) for record in seen])
-        declared: list[StepDeclared] = by_type[StepDeclared]
-        _many(cursor, do.insert_step, [rows.step_row(record) for record in declared])
-        changed: list[StepChanged] = by_type[StepChanged]
-        _many(cursor, do.change_step, rows.change_rows(changed, revision))
-        ended: list[AttemptEnded] = by_type[AttemptEnded]
-        _many(cursor, do.put_attempt, [rows.attempt_row(record) for record in ended])
-        tracked: list[StepTracked] = by_type[StepTracked]
-        if tracked:
-            _many(cursor, do.drop_metrics, [(record.step_run_id,) for record in tracked])
-            _many(cursor, do.insert_metric, [row for record in tracked for row in rows.metric_rows(record)])
-            _many(cursor, do.put_tracked, [rows.tracked_row(record) for record in tracked])
-            _many(cursor, do.touch_step, [(revision, record.step_run_id) for record in tracked])
-        over: list[RunEnded] = by_type[RunEnded]
-        for record in over:
-            output = None if record.output is None else to_json(record.output)
-            row = (record.status.value, record.ended_at, output, rows.plain(record.message), revision, record.run_id)
-            cursor.execute(do.end_run.sql, row)
-            cursor.execute(do.drop_claims_of_run.sql, (record.run_id,))
+    def _free(self, cursor: Cursor, run_id: str) -> None:
+        """Free what a run that is over still claims or holds."""
+        cursor.execute(self._statements.drop_claims_of_run.sql, (run_id,))
+        self._sharing.end_run(cursor, run_id)
 
     def _load(self, cursor: Cursor, keys: Sequence[str], now: float, next_token: int) -> Flights:
         distinct = list(dict.fromkeys(keys))
@@ -218,18 +214,18 @@ class SqlLedger:
 
     def _write_flights(self, cursor: Cursor, flights: Flights, token: int) -> None:
         do = self._statements
-        _many(cursor, do.drop_entry, [(key,) for key in flights.dropped_entries])
+        write_many(cursor, do.drop_entry, [(key,) for key in flights.dropped_entries])
         written = flights.written_entries
         if written:
-            _many(
+            write_many(
                 cursor,
                 do.put_entry,
                 [rows.entry_row(record, flights.entries[key].output) for key, record in written.items()],
             )
             slow = [record for record in written.values() if record.duration_s >= _WORTH_ESTIMATING_S]
-            _many(cursor, do.put_duration, [(one.pipeline, one.node, one.duration_s, one.made_at) for one in slow])
-        _many(cursor, do.drop_claim, [(key,) for key in flights.dropped_claims])
-        _many(cursor, do.put_claim, [rows.claim_row(claim) for claim in flights.written_claims.values()])
+            write_many(cursor, do.put_duration, [(one.pipeline, one.node, one.duration_s, one.made_at) for one in slow])
+        write_many(cursor, do.drop_claim, [(key,) for key in flights.dropped_claims])
+        write_many(cursor, do.put_claim, [rows.claim_row(claim) for claim in flights.written_claims.values()])
         if flights.next_token != token + 1:
             cursor.execute(do.give_tokens.sql, (flights.next_token - 1,))
 
@@ -253,16 +249,19 @@ class SqlLedger:
                 self._held[question.run_id].add(answer.token)
         for over in by_type[RunEnded]:
             self._held.pop(over.run_id, None)
+            self._holding.discard(over.run_id)
             self._orchestrators.pop(over.run_id, None)
 
     def heartbeat(self, run_id: str, now: float) -> Heartbeat:
-        """Tell that the run's orchestrator lives, renew its claims, and learn what others want of it."""
+        """Tell that the run's orchestrator lives, renew its claims and tokens, and learn what others want of it."""
         time_of = self._ledger_time(now)
 
         def work(cursor: Cursor) -> tuple[list[Any], set[int], list[Any]]:
             alive_at = time_of()
             cursor.execute(self._statements.alive.sql, (alive_at, run_id))
             found = cursor.fetchall()
+            if run_id in self._holding:
+                self._sharing.renew(cursor, run_id, alive_at)
             cursor.execute(self._statements.renew_claims.sql, (alive_at + LEASE_S, run_id))
             current = {row[0] for row in cursor.fetchall()}
             return found, current, _all(cursor, self._statements.cancel_requests, (run_id,))
@@ -359,7 +358,7 @@ class SqlLedger:
                     .where(steps.run_id == run_id, steps.status.in_(unfinished))
                     .values(status=Status.INTERRUPTED.value, ended_at=ended_at, revision=revision)
                 )
-                cursor.execute(do.drop_claims_of_run.sql, (run_id,))
+                self._free(cursor, run_id)
             return bool(marked)
 
         marked = self.database.write(work)
@@ -387,7 +386,10 @@ class SqlLedger:
         return known
 
     def _gone(self, claim: Claim) -> bool:
-        return claim.run_id in _broken_off or self._lives.gone(claim.host, claim.process)
+        return self._is_over(claim.run_id, claim.host, claim.process)
+
+    def _is_over(self, run_id: str, host: str, process: str) -> bool:
+        return run_id in _broken_off or self._lives.gone(host, process)
 
 
 def _unheard() -> Any:
@@ -409,10 +411,3 @@ def _remembering_ends(ended: Sequence[RunEnded]) -> Iterator[None]:
 def _all(cursor: Cursor, statement: Prepared, parameters: tuple[Any, ...]) -> list[Any]:
     cursor.execute(statement.sql, parameters)
     return cursor.fetchall()
-
-
-def _many(cursor: Cursor, statement: Prepared, parameters: Sequence[tuple[Any, ...]]) -> None:
-    if len(parameters) == 1:
-        cursor.execute(statement.sql, parameters[0])
-    elif parameters:
-        cursor.executemany(statement.sql, parameters)

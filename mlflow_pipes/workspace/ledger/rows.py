@@ -20,6 +20,7 @@ from mlflow_pipes.model.run import (
     StepTracked,
 )
 from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
+from mlflow_pipes.model.tokens import TokensAwaited
 from mlflow_pipes.model.tracked import Metric, Tracked
 from mlflow_pipes.workspace.ledger.flights import Claim
 
@@ -155,6 +156,11 @@ def metric_rows(record: StepTracked) -> list[SqlRow]:
         )
         for position, metric in enumerate(record.tracked.metrics)
     ]  # fmt: skip
+
+
+def token_wait_row(record: TokensAwaited) -> SqlRow:
+    """Return the row of a wait for tokens."""
+    return (record.step_run_id, record.since, record.until, json_text(dict(record.amounts)))
 
 
 def entry_row(record: OutputCached, output: str) -> SqlRow:

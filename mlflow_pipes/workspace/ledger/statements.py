@@ -92,6 +92,7 @@ class Statements:
         self.drop_claims_of_run = self._prepare(
             delete(tables.claims).where(tables.claims.c.run_id == bindparam("id")), "id"
         )
+        self._prepare_tokens()
         self.put_duration = self._upsert(tables.durations)
         self.entries = functools.cache(self._entries)
         self.claims = functools.cache(self._claims)
@@ -122,6 +123,20 @@ class Statements:
             "until",
             "id",
         )
+
+    def _prepare_tokens(self) -> None:
+        requests = tables.token_requests
+        mine = requests.c.run_id == bindparam("id")
+        self.token_requests = self._prepare(select(requests))
+        self.put_token_request = self._upsert(requests)
+        self.drop_token_request = self._prepare(
+            delete(requests).where(mine, requests.c.node == bindparam("of")), "id", "of"
+        )
+        self.drop_token_requests_of_run = self._prepare(delete(requests).where(mine), "id")
+        self.renew_tokens = self._prepare(
+            update(requests).where(mine, requests.c.held).values(expires_at=bindparam("to")), "to", "id"
+        )
+        self.insert_token_wait = self._insert(tables.token_waits, again=True)
 
     def _prepare(self, statement: Any, *names: str) -> Prepared:
         return prepare(statement, self._dialect, names)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's id. A test holds it equal to Alembic's head.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -218,6 +218,35 @@ claims = Table(
     Column("process", Text, nullable=False),
     Column("expires_at", Double, nullable=False),
     Index("ix_claims_run_id", "run_id"),
+)
+
+# Who holds tokens or waits for some; a few rows, gone when a step has ended.
+token_requests = Table(
+    "token_requests",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("amounts", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("numbered", Text, nullable=False),
+    Column("units", Text, nullable=False),
+    Column("priority", BigInteger, nullable=False),
+    Column("step_priority", BigInteger, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("expires_at", Double, nullable=False),
+)
+
+# When steps waited for tokens before they began.
+token_waits = Table(
+    "token_waits",
+    metadata,
+    Column("step_run_id", ForeignKey("step_runs.step_run_id", ondelete="CASCADE"), primary_key=True),
+    Column("since", Double, primary_key=True),
+    Column("until", Double, nullable=False),
+    Column("amounts", Text, nullable=False),
 )
 
 durations = Table(
