@@ -325,11 +325,8 @@ class Engine:
                     self._submit(command)
                 case messages.AskTokens():
                     self._questions.request(command, self._roster.nodes[command.node].options.priority)
-                case messages.ReturnTokens():
-                    self._recorder.add(TokensReturned(self._started.run_id, command.node), now)
-                case messages.TokensCame(node, waited_s, amounts):
-                    step_run_id = self._roster.step_run_ids[node]
-                    self._recorder.add(TokensAwaited(step_run_id, now - waited_s, now, amounts), now)
+                case messages.ReturnTokens() | messages.TokensCame():
+                    self._record_tokens(command, now)
                 case messages.Conclude():
                     self._handle(self._growing.concluded(command.node), now)
                 case messages.Changed():
@@ -429,6 +426,13 @@ class Engine:
             target=self._roster.target_of[node] if is_step and command.status in _PLACED else None,
             attempts=self._state.attempts(node) if is_step else None,
         )
+
+    def _record_tokens(self, command: messages.ReturnTokens | messages.TokensCame, now: float) -> None:
+        if isinstance(command, messages.ReturnTokens):
+            self._recorder.add(TokensReturned(self._started.run_id, command.node), now)
+            return
+        step_run_id = self._roster.step_run_ids[command.node]
+        self._recorder.add(TokensAwaited(step_run_id, now - command.waited_s, now, command.amounts), now)
 
     def _release(self, node: str, now: float) -> None:
         facts = self._facts[node]
