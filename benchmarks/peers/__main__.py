@@ -9,8 +9,9 @@ import time
 
 from benchmarks.measuring import PROJECT
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.environments import renew_pins
+from benchmarks.peers.environments import ENVIRONMENTS, renew_pins
 from benchmarks.peers.measurement import GRAPHS, TINY_GRAPHS, measure
+from benchmarks.peers.notes import Notes
 from benchmarks.peers.probing import probe
 from benchmarks.peers.report import Conditions, report
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny graphs: does everything still work?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit-s", type=float, default=180.0, help="for one figure")
+    parser.add_argument("--resume", action="store_true", help="go on with a measurement that was cut off")
     parser.add_argument("--renew-pins", action="store_true", help="write the newest versions into NAME.txt, and stop")
     options = parser.parse_args(arguments)
     if options.renew_pins:
@@ -31,12 +33,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     peers = [peer for peer in PEERS if not options.only or peer.name in options.only]
     graphs = TINY_GRAPHS if options.tiny else GRAPHS
-    given = sys.argv[1:] if arguments is None else arguments
+    given = [one for one in (sys.argv[1:] if arguments is None else arguments) if one != "--resume"]
     command = " ".join(["python -m benchmarks.peers", *given])
-    load_before = os.getloadavg()[0]
-    probes = probe(peers, limit_s=options.limit_s)
-    measured = measure(peers, graphs, rounds=options.rounds, limit_s=options.limit_s)
-    conditions = Conditions(time.strftime("%Y-%m-%d"), command, load_before, options.rounds, options.limit_s)
+    beginning = {"date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
+    notes = Notes(ENVIRONMENTS / "notes.jsonl", {"command": command}, beginning, resume=options.resume)
+    probes = probe(peers, notes, limit_s=options.limit_s)
+    measured = measure(peers, graphs, notes, rounds=options.rounds, limit_s=options.limit_s)
+    conditions = Conditions(**notes.beginning, command=command, rounds=options.rounds, limit_s=options.limit_s)
     text = report(measured, graphs, probes, conditions)
     sys.stdout.write(text)
     if not options.only and not options.tiny:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from benchmarks.peers.catalogue import Peer
-from benchmarks.peers.contained import own_folder, run_contained
+from benchmarks.peers.contained import Outcome, own_folder, run_contained
 from benchmarks.peers.environments import NotInstalledError, environ_of, python_of
+from benchmarks.peers.notes import Notes
 
 #: A tool and graph whose figures took longer than this in all are measured once.
 ONCE_ABOVE_S = 60.0
@@ -66,49 +67,58 @@ class Measured:
         return [value for (_, name), values in self.values.items() if name == figure for value in values]
 
 
-def measure(peers: Sequence[Peer], graphs: Sequence[Graph], *, rounds: int, limit_s: float) -> list[Measured]:
+def measure(
+    peers: Sequence[Peer], graphs: Sequence[Graph], notes: Notes, *, rounds: int, limit_s: float
+) -> list[Measured]:
     """Measure every graph of every tool, one tool after the other in every round."""
     all_measured = [Measured(peer) for peer in peers]
     for number in range(1, rounds + 1):
         for graph in graphs:
             for one in all_measured:
-                if number == 1 or _again(one, graph):
+                if _worth_measuring(one, graph, number):
                     sys.stdout.write(f"round {number} of {rounds}: {graph.name}, {one.peer.label}\n")
                     sys.stdout.flush()
-                    _measure_one(one, graph, limit_s)
+                    _measure_one(one, graph, number, notes, limit_s)
     return all_measured
 
 
-def _again(one: Measured, graph: Graph) -> bool:
-    """Return whether another round is worth its time: not after a failure, and not where one took minutes."""
-    if "all" in one.failures or graph.name in one.failures or any(name == graph.name for name, _ in one.over_limit):
+def _worth_measuring(one: Measured, graph: Graph, number: int) -> bool:
+    """Return whether a round is worth its time: not after a failure, and no second one where the first took minutes."""
+    if number == 1 or "all" in one.failures:
+        return "all" not in one.failures
+    if graph.name in one.failures or any(name == graph.name for name, _ in one.over_limit):
         return False
     took = sum(values[0] for (name, _), values in one.values.items() if name == graph.name)
     return graph.name not in one.not_tried and took < ONCE_ABOVE_S
 
 
-def _measure_one(one: Measured, graph: Graph, limit_s: float) -> None:
+def _measure_one(one: Measured, graph: Graph, number: int, notes: Notes, limit_s: float) -> None:
+    name = f"round {number}, {graph.name}, {one.peer.label}"
     try:
-        python = python_of(one.peer)
+        done = notes.outcome(name, lambda: _carried_out(one.peer, graph, limit_s))
     except NotInstalledError as error:
         one.failures["all"] = f"cannot be installed: {error}"
         return
-    with own_folder() as folder:
-        state = folder / "state"
-        state.mkdir()
-        sizes = [str(graph.smaller), str(graph.full), str(limit_s), str(state)]
-        done = run_contained(
-            [python, one.peer.script, one.peer.variant, graph.name, *sizes],
-            folder,
-            cwd=state,
-            quiet_s=limit_s,
-            environ=environ_of(one.peer),
-        )
     under_way = _take(one, graph.name, done.stdout)
     if done.exit_code is None:
         one.over_limit.add((graph.name, under_way))
     elif done.exit_code:
         one.failures[graph.name] = done.reason
+
+
+def _carried_out(peer: Peer, graph: Graph, limit_s: float) -> Outcome:
+    python = python_of(peer)
+    with own_folder() as folder:
+        state = folder / "state"
+        state.mkdir()
+        sizes = [str(graph.smaller), str(graph.full), str(limit_s), str(state)]
+        return run_contained(
+            [python, peer.script, peer.variant, graph.name, *sizes],
+            folder,
+            cwd=state,
+            quiet_s=limit_s,
+            environ=environ_of(peer),
+        )
 
 
 def _take(one: Measured, graph: str, stdout: str) -> str:

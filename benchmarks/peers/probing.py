@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.peers.catalogue import HERE, NO_CACHE, Peer
-from benchmarks.peers.contained import own_folder, run_contained
+from benchmarks.peers.contained import Outcome, own_folder, run_contained
 from benchmarks.peers.environments import NotInstalledError, environ_of, python_of
+from benchmarks.peers.notes import Notes
 
 _NEARBY = "probe_nearby.py"
 
@@ -36,7 +37,7 @@ EDITS = (
 )
 
 
-def probe(peers: Sequence[Peer], *, limit_s: float) -> dict[str, list[str]]:
+def probe(peers: Sequence[Peer], notes: Notes, *, limit_s: float) -> dict[str, list[str]]:
     """Return what each tool did after each of ``EDITS``, in words."""
     answers: dict[str, list[str]] = {}
     for peer in peers:
@@ -47,12 +48,22 @@ def probe(peers: Sequence[Peer], *, limit_s: float) -> dict[str, list[str]]:
         if peer.name in NO_CACHE:
             answers[peer.name] = ["not applicable"] * len(EDITS)
         else:
-            answers[peer.name] = [_after(edit, peer, limit_s) for edit in EDITS]
+            answers[peer.name] = [_after(edit, peer, notes, limit_s) for edit in EDITS]
     return answers
 
 
-def _after(edit: Edit, peer: Peer, limit_s: float) -> str:
-    """Run a copy of the probe, edit it, run it again."""
+def _after(edit: Edit, peer: Peer, notes: Notes, limit_s: float) -> str:
+    """Return what a tool did after an edit."""
+    try:
+        both = notes.outcome(f"probe, {peer.name}, {edit.what}", lambda: _before_and_after(edit, peer, limit_s))
+        first, second = _printed(both)
+    except (NotInstalledError, _ProbeError) as error:
+        return f"failed: {error}"
+    return _verdict(first, second, edit.right)
+
+
+def _before_and_after(edit: Edit, peer: Peer, limit_s: float) -> Outcome:
+    """Run a copy of the probe, edit it, run it again; return the outcome of the second, with what both printed."""
     with own_folder() as folder:
         project, state = folder / "project", folder / "state"
         project.mkdir()
@@ -60,29 +71,30 @@ def _after(edit: Edit, peer: Peer, limit_s: float) -> str:
         (project / "pipes.toml").touch()  # our tool's mark of a project; the others do not look at it
         for file in (peer.probe, HERE / _NEARBY):
             shutil.copy(file, project)
-        try:
-            command = [python_of(peer), project / peer.probe.name, state]
-            first = _printed(command, folder, limit_s, environ_of(peer))
-            _edit(project / (edit.file or peer.probe.name), edit)
-            second = _printed(command, folder, limit_s, environ_of(peer))
-        except (NotInstalledError, _ProbeError) as error:
-            return f"failed: {error}"
-    return _verdict(first, second, edit.right)
+        command = [python_of(peer), project / peer.probe.name, state]
+
+        def run_once() -> Outcome:
+            return run_contained(command, folder, cwd=project, quiet_s=limit_s, environ=environ_of(peer))
+
+        before = run_once()
+        if before.exit_code != 0:
+            return before
+        _edit(project / (edit.file or peer.probe.name), edit)
+        after = run_once()
+    return replace(after, stdout=f"{before.stdout}\n{after.stdout}")
 
 
 class _ProbeError(Exception):
     pass
 
 
-def _printed(
-    command: Sequence[str | Path], folder: Path, limit_s: float, environ: Mapping[str, str]
-) -> tuple[int, str]:
-    """Return the value and the mark of the computation that it came from."""
-    done = run_contained(command, folder, cwd=folder / "project", quiet_s=limit_s, environ=environ)
-    found = re.search(r"PROBE (\d+) ([0-9a-f]{32})", done.stdout)
-    if done.exit_code != 0 or not found:
-        raise _ProbeError(done.reason)
-    return int(found[1]), found[2]
+def _printed(both: Outcome) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Return the value and the mark of the computation that it came from, before and after the edit."""
+    found = re.findall(r"PROBE (\d+) ([0-9a-f]{32})", both.stdout)
+    if both.exit_code != 0 or len(found) != 2:
+        raise _ProbeError(both.reason)
+    (first, first_mark), (second, second_mark) = found
+    return (int(first), first_mark), (int(second), second_mark)
 
 
 def _edit(file: Path, edit: Edit) -> None:

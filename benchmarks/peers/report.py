@@ -22,8 +22,8 @@ class Conditions:
     """Under what it was measured; the load is that of the minute before the start."""
 
     date: str
+    load: float
     command: str
-    load_before: float
     rounds: int
     limit_s: float
 
@@ -61,12 +61,12 @@ def report(
 
 def _conditions(conditions: Conditions) -> str:
     return (
-        f"Measured on {conditions.date} by `{conditions.command}` (`make bench-peers` does it again; some 45 minutes). "
+        f"Measured on {conditions.date} by `{conditions.command}` (`make bench-peers` does it again). "
         f"Python {platform.python_version()}, {os.cpu_count()} cores ({_processor()}), {conditions.rounds} rounds, at "
-        f"most {conditions.limit_s:g} s a figure. Load average before the start {conditions.load_before:.1f}: "
+        f"most {conditions.limit_s:g} s a figure. Load average before the start {conditions.load:.1f}: "
         + (
             "**the machine had other work to do**, so trust orders of magnitude, not digits."
-            if conditions.load_before > QUIET_LOAD
+            if conditions.load > QUIET_LOAD
             else "the machine was quiet."
         )
     )
