@@ -42,7 +42,7 @@ class Board:
         claimed: nodes whose key this run holds; taken_over: those whose key another run has taken meanwhile.
         forget: nodes whose cache entry names an output that is gone.
         closed: steps whose returned calls have all ended, with the status derived from theirs; to be dealt with.
-        bad: how nodes ended badly whose end is not tolerated.
+        bad: how nodes ended badly whose end is not tolerated; bad_hooks: how hooks did before it was their time.
         message: why the run does not go well.
         fail_fast: the first failure stops everything.
         stopping: nothing more is begun.
@@ -70,6 +70,7 @@ class Board:
         self.forget: set[str] = set()
         self.closed: deque[tuple[str, Status]] = deque()
         self.bad: set[Status] = set()
+        self.bad_hooks: set[Status] = set()
         self.message = ""
         self.fail_fast = fail_fast
         self.stopping = False
@@ -268,8 +269,10 @@ class Board:
         if self.status[node] in ENDED:
             raise InternalError(f"{node} ended twice: {self.status[node]}, {status}")
         self.status[node] = status
+        bad = self.bad
         if node in self.hooks:  # cancelled before its time: it was not counted yet
             self.hooks.discard(node)
+            bad = self.bad_hooks
         else:
             self.open -= 1
         commands: list[Command] = []
@@ -284,7 +287,7 @@ class Board:
             if self.is_tolerated(node):
                 status = Status.SUCCEEDED  # for whatever it stands in
             else:
-                self.bad.add(status)
+                bad.add(status)
         self.closed.extend(self.containers.step_ended(node, status))
         self.leave_containers(node)
         return commands + self.take_closed()

@@ -41,6 +41,7 @@ class Recovery:
             board.claimed.discard(node)
             commands.append(Release(node))
         board.leave_containers(node)  # what is made again may need its place
+        board.timers.let_go(node)
         board.status[node] = Status.WAITING
         commands.append(Changed(node, Status.WAITING, "an input was lost and is made again"))
         for producer in producers:

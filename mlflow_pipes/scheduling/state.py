@@ -183,8 +183,8 @@ class RunState:
         return self._board.end_well(node, Status.REUSED)
 
     def _on_to_do(self, node: str) -> list[Command]:
-        if self._board.status[node] is not Status.LOOKING_UP:
-            return [Release(node)]
+        if self._board.status[node] is not Status.LOOKING_UP:  # it has ended meanwhile, or hears it twice
+            return [] if node in self._board.claimed else [Release(node)]
         self._board.timers.let_go(node)
         self._board.claimed.add(node)
         return self._board.enqueue(node)
@@ -388,7 +388,7 @@ class RunState:
         """Start the run's exit hooks that are for an end of this kind."""
         self._board.stopping = self._board.fail_fast = False
         self._board.timers.stop(deadlines=True)
-        self._board.bad.clear()
+        self._board.bad = self._board.bad_hooks
         wanted = {Status.SUCCEEDED: {"on_success"}, Status.FAILED: {"on_failure"}}.get(outcome, set()) | {"always"}
         commands: list[Command] = []
         for hook, node in self._board.take_hooks():

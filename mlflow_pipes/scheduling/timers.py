@@ -86,8 +86,11 @@ class Timers:
             yield heapq.heappop(self._retries)[1]
 
     def held_due(self, now: float) -> list[str]:
-        """Return the nodes to be looked up again."""
-        return self._held.due(now)
+        """Return, once, the nodes to be looked up again; the answer says whether to hold them further."""
+        found = self._held.due(now)
+        for node in found:
+            self._held.looking(node)
+        return found
 
     def deadlines_due(self, now: float) -> Iterator[str]:
         """Yield, once, what is past its deadline."""

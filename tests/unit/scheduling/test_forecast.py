@@ -12,7 +12,7 @@ from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.scheduling.forecast import schedule
-from mlflow_pipes.testing.simulator import trivial_graph
+from mlflow_pipes.testing.scenarios import trivial_graph
 
 
 @st.composite

@@ -21,7 +21,7 @@ from mlflow_pipes.scheduling.messages import (
     Unresolvable,
 )
 from mlflow_pipes.scheduling.state import RunState
-from mlflow_pipes.testing.simulator import trivial_graph
+from mlflow_pipes.testing.scenarios import trivial_graph
 
 BOOM = Failure(FailureKind.EXCEPTION, "boom", ("app.Bad", "ValueError", "Exception", "BaseException", "object"))
 
@@ -232,3 +232,54 @@ def test_a_queued_step_whose_claim_was_taken_over_is_looked_up_again_instead_of_
     assert Release("a") not in commands
     state.handle(Known("b"), 3.0)
     assert state.handle(Succeeded("c", 1), 3.0)[-1] == Finish(Status.SUCCEEDED)
+
+
+def test_an_answer_that_comes_twice_gives_no_key_back():
+    state = machine({"a": []})
+    state.begin(0.0)
+    assert submitted(state.handle(ToDo("a"), 0.0)) == ["a"]
+    assert state.handle(ToDo("a"), 0.0) == []
+
+
+def test_a_held_key_is_asked_for_once_until_the_answer_is_there():
+    state = machine({"a": []})
+    state.begin(0.0)
+    state.handle(HeldElsewhere("a"), 0.0)
+    assert state.handle(TimePassed(), 1.0) == [LookUpNode("a")]
+    assert state.next_wake() is None
+    assert state.handle(TimePassed(), 2.0) == []
+    state.handle(HeldElsewhere("a"), 3.0)
+    assert state.next_wake() > 3.0
+
+
+def test_a_step_that_waits_for_a_lost_input_is_not_asked_for_though_its_key_was_held():
+    state = machine({"a": [], "b": ["a"]})
+    state.begin(0.0)
+    state.handle(Known("a"), 0.0)
+    state.handle(HeldElsewhere("b"), 0.0)
+    state.handle(TimePassed(), 1.0)
+    gone = Failure(FailureKind.INPUT, "gone")
+    assert LookUpNode("a", forget=True) in state.handle(Unresolvable("b", gone, ("a",)), 1.5)
+    assert state.handle(TimePassed(), 60.0) == []
+
+
+def test_a_step_looked_up_again_instead_of_begun_lets_in_the_next_at_once():
+    state = machine(dict.fromkeys("abc", ()), max_parallel=1)
+    state.begin(0.0)
+    for name in "abc":
+        state.handle(ToDo(name), 0.0)
+    state.handle(ClaimLost("b"), 0.5)
+    commands = state.handle(Succeeded("a", 1), 1.0)
+    assert LookUpNode("b") in commands
+    assert submitted(commands) == ["c"]
+
+
+def test_a_hook_cancelled_before_its_time_does_not_change_how_the_steps_went():
+    state = machine(dict.fromkeys(["a", "told", "tidy"], ()), hooks={"told": "on_success", "tidy": "always"})
+    state.begin(0.0)
+    state.handle(ToDo("a"), 0.0)
+    state.handle(CancelRequested("not wanted", "tidy"), 0.5)
+    assert LookUpNode("told") in state.handle(Succeeded("a", 1), 1.0)
+    assert state.outcome is Status.SUCCEEDED
+    state.handle(Known("told"), 1.0)
+    assert state.finished

@@ -36,7 +36,7 @@ from mlflow_pipes.scheduling.messages import (
 from mlflow_pipes.scheduling.sharing import Standing, decide
 from mlflow_pipes.scheduling.state import RunState
 from mlflow_pipes.scheduling.tokens import Supply
-from mlflow_pipes.testing.simulator import trivial_graph
+from mlflow_pipes.testing.scenarios import trivial_graph
 
 TOKENS = {"database": 2, "licence": 3}
 SHARED = "target:local"

@@ -9,7 +9,7 @@ from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.machine.capacity import processors
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
-from mlflow_pipes.testing.simulator import trivial_graph
+from mlflow_pipes.testing.scenarios import trivial_graph
 from mlflow_pipes.workspace.configuration import TargetConfiguration
 from mlflow_pipes.workspace.expected import UNKNOWN_S, expected
 from mlflow_pipes.workspace.sizes import capacities_for, capacity_of, configured_capacity, default_target
