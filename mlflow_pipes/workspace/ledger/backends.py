@@ -136,9 +136,11 @@ _SQLITE_REMEDIES = {
 # A server that does not answer is given up after this; one that vanishes (a cable, a suspended machine) as well.
 _CONNECT_TIMEOUT_S = 5
 _SILENCE_MS = 30_000
-# Nobody may keep the others out: a process that stops inside a transaction (Ctrl-Z, a laptop's lid) loses it, and
-# who waits for a lock asks again, so that a deadline can be kept.
-_SESSION = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning"
+# Nobody may keep the others out: a process that stops inside a transaction (Ctrl-Z, a laptop's lid) loses it. Who waits
+# for the lock asks again after a time, so that patience can end; not soon, for asking again is to queue at the end.
+_SESSION = (
+    "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning"
+)
 
 
 class _PipelineCursor:

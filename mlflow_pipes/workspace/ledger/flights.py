@@ -24,6 +24,8 @@ from mlflow_pipes.model.run import (
 
 # A claim not renewed for so long is dead. Heartbeats come every second, while a step keeps the loop busy every ten.
 LEASE_S = 30.0
+# A heartbeat renews the claims that are older: a run of a thousand claims does not write a thousand rows a second.
+RENEW_AFTER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensReturned
 from mlflow_pipes.workspace.ledger import rows, tables
 from mlflow_pipes.workspace.ledger.backends import Cursor, PostgresqlBackend, SqliteBackend
 from mlflow_pipes.workspace.ledger.connection import PATIENCE_S, Database, Prepared
-from mlflow_pipes.workspace.ledger.flights import LEASE_S, Claim, Entry, Flights, Orchestrator
+from mlflow_pipes.workspace.ledger.flights import LEASE_S, RENEW_AFTER_S, Claim, Entry, Flights, Orchestrator
 from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
@@ -262,8 +262,9 @@ class SqlLedger:
             found = cursor.fetchall()
             if run_id in self._holding:
                 self._sharing.renew(cursor, run_id, alive_at)
-            cursor.execute(self._statements.renew_claims.sql, (alive_at + LEASE_S, run_id))
-            current = {row[0] for row in cursor.fetchall()}
+            until = alive_at + LEASE_S
+            cursor.execute(self._statements.renew_claims.sql, (until, run_id, until - RENEW_AFTER_S))
+            current = {row[0] for row in _all(cursor, self._statements.tokens_of_run, (run_id,))}
             return found, current, _all(cursor, self._statements.cancel_requests, (run_id,))
 
         found, current, requests = self.database.write(work, by_cursor_alone=True)

@@ -117,11 +117,14 @@ class Statements:
         )
         self.renew_claims = self._prepare(
             update(tables.claims)
-            .where(tables.claims.c.run_id == bindparam("id"))
-            .values(expires_at=bindparam("until"))
-            .returning(tables.claims.c.token),
+            .where(tables.claims.c.run_id == bindparam("id"), tables.claims.c.expires_at <= bindparam("soon"))
+            .values(expires_at=bindparam("until")),
             "until",
             "id",
+            "soon",
+        )
+        self.tokens_of_run = self._prepare(
+            select(tables.claims.c.token).where(tables.claims.c.run_id == bindparam("id")), "id"
         )
 
     def _prepare_tokens(self) -> None:

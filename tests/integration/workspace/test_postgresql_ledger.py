@@ -305,6 +305,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_ten_processes_of_a_thousand_steps_lose_nothing_and_compute_nothing_twice(place, tmp_path, monkeypatch):
     monkeypatch.setenv("PIPES_LEDGER", place.written)
     (tmp_path / "many.py").write_text(MANY)
@@ -313,7 +314,7 @@ def test_ten_processes_of_a_thousand_steps_lose_nothing_and_compute_nothing_twic
         for number in range(1, 11)
     ]
     try:
-        told = [player.communicate(timeout=100)[1].decode() for player in players]
+        told = [player.communicate(timeout=250)[1].decode() for player in players]
     finally:
         for player in players:
             player.kill()

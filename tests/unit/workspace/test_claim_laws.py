@@ -81,7 +81,8 @@ class SingleFlight(RuleBasedStateMachine):
     def beat(self, run):
         told = self.ledger.heartbeat(hex_id(run), self.now)
         mine = {key: owner for key, owner in self.owner.items() if owner[0] == run}
-        self.owner.update((key, (run, owner[1], self.now + 30.0)) for key, owner in mine.items())
+        old = {key: owner for key, owner in mine.items() if owner[2] <= self.now + 20.0}
+        self.owner.update((key, (run, owner[1], self.now + 30.0)) for key, owner in old.items())
         assert not set(told.lost_tokens) & {owner[1] for owner in mine.values()}, "what is held is not lost"
 
     @rule(seconds=st.sampled_from([1.0, 20.0, 31.0]))
