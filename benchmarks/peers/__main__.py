@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     peers = [peer for peer in PEERS if not options.only or peer.name in options.only]
     graphs = TINY_GRAPHS if options.tiny else GRAPHS
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside; --resume goes on"))  # leaves no strays
     given = [one for one in (sys.argv[1:] if arguments is None else arguments) if one != "--resume"]
     command = " ".join(["python -m benchmarks.peers", *given])
     beginning = {"date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
