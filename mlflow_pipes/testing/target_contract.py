@@ -364,7 +364,7 @@ class TargetContract:
         assert answer.failure.kind is FailureKind.TIMEOUT
         assert "0.5" in answer.failure.message
         assert time.monotonic() - began < 10
-        assert not _alive(int(file.read_text()))
+        assert not alive(int(file.read_text()))
 
     @pytest.mark.usefixtures("killing")
     def test_a_cancelled_attempt_is_answered_within_a_second_and_dead(
@@ -380,7 +380,7 @@ class TargetContract:
         assert isinstance(answer, AttemptFailed)
         assert answer.failure.kind is FailureKind.CANCELLED
         assert time.monotonic() - began < 1
-        assert not _alive(int(file.read_text()))
+        assert not alive(int(file.read_text()))
 
     def test_cancelling_an_unknown_or_ended_attempt_is_ignored(self, driver: TargetDriver, assign: Any) -> None:
         assignment = assign("double", x=1)
@@ -438,7 +438,7 @@ class TargetContract:
             assert isinstance(answers[0], AttemptFailed)
             assert answers[0].failure.kind is FailureKind.CANCELLED
             if self.kills:
-                assert not _alive(int(file.read_text()))
+                assert not alive(int(file.read_text()))
             driver.target.close()
 
     def test_a_closed_target_takes_nothing(self, driver: TargetDriver, assign: Any) -> None:
@@ -462,7 +462,7 @@ class TargetContract:
         assert all(event.at > 0 for event in driver.events if isinstance(event, LogLine))
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Return whether a process runs; one that only waits for its parent to take note does not."""
     try:
         os.kill(pid, 0)

@@ -15,7 +15,7 @@ from mlflow_pipes.errors import StepError
 from mlflow_pipes.hints import hints_of
 from mlflow_pipes.model.step import FunctionReference, ImportedFunction, PickledFunction
 from mlflow_pipes.worker.context import importing
-from mlflow_pipes.worker.sources import Sources
+from mlflow_pipes.worker.sources import SourceChangedError, Sources
 
 # A service that lives for weeks must not keep every notebook cell that it ever ran.
 _MOST_KEPT = 1024
@@ -64,7 +64,21 @@ class Functions:
 
     def __init__(self) -> None:
         self._found: dict[FunctionReference, FoundFunction] = {}
+        self._failed: dict[FunctionReference | str, BaseException] = {}
         self._sources = Sources()
+
+    def warm(self, reference: FunctionReference) -> bool:
+        """Find a function before it is needed; return False when that fails, and let ``find`` raise it.
+
+        A module whose import failed is not imported a second time by that ``find``: what it printed is printed once.
+        """
+        try:
+            self.find(reference)
+        except BaseException as error:  # noqa: BLE001 - ``find`` raises it
+            if not isinstance(error, SourceChangedError) and _place(reference) not in sys.modules:
+                self._failed[_place(reference)] = error
+            return False
+        return True
 
     def find(self, reference: FunctionReference) -> FoundFunction:
         """Return the function that *reference* names; imports its module the first time.
@@ -79,6 +93,8 @@ class Functions:
             if found.unread:
                 self._sources.verify(found.unread)
             return found
+        if self._failed and (failed := self._failed.pop(_place(reference), None)) is not None:
+            raise failed
         if isinstance(reference, PickledFunction):
             found = _described(_unpickled(reference))
         else:
@@ -91,6 +107,11 @@ class Functions:
             self._found.clear()
         self._found[reference] = found
         return found
+
+
+def _place(reference: FunctionReference) -> FunctionReference | str:
+    """Return what is loaded to find a function: its module, or what was sent of it."""
+    return reference.module if isinstance(reference, ImportedFunction) else reference
 
 
 def _unpickled(reference: PickledFunction) -> Any:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow_pipes.engine import Engine, Inputs, random_id
+from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
-from mlflow_pipes.model.graph import Graph
-from mlflow_pipes.model.run import Record, RunStarted
-from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver
+from mlflow_pipes.model.graph import Graph, StepNode
+from mlflow_pipes.model.run import Record, RunStarted, SourceState
+from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver, Warmable
 from mlflow_pipes.wording import short_text
 from mlflow_pipes.workspace.compute import make_targets, started
-from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
-from mlflow_pipes.workspace.logs import RunLogWriter
-from mlflow_pipes.workspace.publishing import PublishWhileRunning
-from mlflow_pipes.workspace.pulse import pulse
-from mlflow_pipes.workspace.records import Run
-from mlflow_pipes.workspace.source_state import source_state
-from mlflow_pipes.workspace.workspace import Workspace
+from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
+from mlflow_pipes.workspace.source_state import SourceLook
+from mlflow_pipes.workspace.workspace import Workspace, open_ledger
+
+# What follows the start of workers is imported when they are on their way: engine, ledger, publisher.
+if TYPE_CHECKING:
+    from mlflow_pipes.engine import Inputs
+    from mlflow_pipes.workspace.records import Run
+
+_logger = logging.getLogger(__name__)
 
 
 def run_graph(
@@ -34,43 +39,106 @@ def run_graph(
     tags: Mapping[str, str],
     experiment: str | None,
 ) -> Run:
-    """Run a graph to its end, whatever that is, and return its record; arguments as of ``run``."""
-    record = _run_started(graph, home, target, tags, experiment)
-    _run(graph, record, home, observers)
+    """Run a graph to its end, whatever that is, and return its record; arguments as of ``run``.
+
+    Whatever can go on beside others is begun first: workers that import the user's modules, and git.
+    """
+    began_at = home.clock.now()
+    default = target or home.configuration.target
+    targets = make_targets(
+        graph,
+        default=default,
+        configured=home.configuration.targets,
+        folder=home.folder,
+        datastore=home.datastore,
+    )
+    with (
+        closing(Inbox()) as inbox,
+        ExitStack() as closing_targets,
+        SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source,
+    ):
+        closing_targets.enter_context(started(targets.values(), inbox.put))
+        inputs = _warmed_up(graph, home, targets, default)
+        open_ledger(home)
+        record = _run_started(graph, home, default, tags, experiment, source.state(), began_at)
+        _run(graph, record, home, inputs, targets, inbox, observers, closing_targets)
     return home.runs.get(record.run_id)
 
 
+def _warmed_up(graph: Graph, home: Workspace, targets: Mapping[str, ComputeTarget], default: str) -> Inputs:
+    """Prepare the inputs, while targets make ready for the steps that are to be expected first."""
+    ledger_file = None if home.configuration.ledger else home.folder / "ledger.db"
+    environ = home.configuration.step_environ(home.folder)
+    expected = first_by_code(graph, ledger_file)
+    _warm(expected, targets, default, environ)
+    from mlflow_pipes.engine import Inputs
+
+    inputs = Inputs(home.datastore, home.file_memo)
+    inputs.prepare(graph)
+    if not expected:
+        _warm(first_by_inputs(graph, inputs, ledger_file, home.clock.now()), targets, default, environ)
+    return inputs
+
+
+def _warm(
+    expected: Sequence[StepNode], targets: Mapping[str, ComputeTarget], default: str, environ: Mapping[str, str]
+) -> None:
+    """Tell targets of the steps to expect, but of none with graphics processors: those want a process to themselves."""
+    nodes = [node for node in expected if not node.options.gpus]
+    for name, target in targets.items():
+        functions = [node.step.function for node in nodes if (node.options.target or default) == name]
+        if functions and isinstance(target, Warmable):
+            try:
+                target.warm(functions, environ)
+            except Exception:  # whatever a target does wrong with a hint, the run goes on
+                _logger.exception("target %r failed to warm up", name)
+
+
 def _run_started(
-    graph: Graph, home: Workspace, target: str | None, tags: Mapping[str, str], experiment: str | None
+    graph: Graph,
+    home: Workspace,
+    target: str,
+    tags: Mapping[str, str],
+    experiment: str | None,
+    source: SourceState,
+    began_at: float,
 ) -> RunStarted:
+    from mlflow_pipes.engine import random_id
+
     return RunStarted(
         run_id=random_id(),
         pipeline=graph.name,
         experiment=experiment or graph.experiment or home.configuration.experiment or graph.name,
-        started_at=home.clock.now(),
+        started_at=began_at,
         parameters={name: short_text(value) for name, value in graph.parameters.items()},
         tags={**graph.tags, **tags},
         host=this_host(),
         process=this_process(),
         user=getpass.getuser(),
-        target=target or home.configuration.target,
-        source=source_state(Path(graph.file).parent if graph.file else Path.cwd()),
+        target=target,
+        source=source,
         file=graph.file,
         doc=graph.doc,
         command=" ".join(sys.argv)[:1000],
     )
 
 
-def _run(graph: Graph, record: RunStarted, home: Workspace, observers: Sequence[RunObserver] | None) -> None:
-    inputs = Inputs(home.datastore, home.file_memo)
-    inputs.prepare(graph)
-    targets = make_targets(
-        graph,
-        default=record.target,
-        configured=home.configuration.targets,
-        folder=home.folder,
-        datastore=home.datastore,
-    )
+def _run(
+    graph: Graph,
+    record: RunStarted,
+    home: Workspace,
+    inputs: Inputs,
+    targets: Mapping[str, ComputeTarget],
+    inbox: Inbox,
+    observers: Sequence[RunObserver] | None,
+    closing_targets: ExitStack,
+) -> None:
+    from mlflow_pipes.engine import Engine, random_id
+    from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
+    from mlflow_pipes.workspace.logs import RunLogWriter
+    from mlflow_pipes.workspace.publishing import PublishWhileRunning
+    from mlflow_pipes.workspace.pulse import pulse
+
     in_this_thread = [name for name, one in targets.items() if isinstance(one, InThisThread)]
     publishing = PublishWhileRunning(home.folder, home.configuration)
     with RunLogWriter(home.folder, record.run_id) as log, home.showing(observers, graph) as shown:
@@ -86,10 +154,11 @@ def _run(graph: Graph, record: RunStarted, home: Workspace, observers: Sequence[
             clock=home.clock,
             new_id=random_id,
             environ=home.configuration.step_environ(home.folder),
+            inbox=inbox,
         )
         with (
             cancel_on_interrupt(engine.cancel, in_this_thread=bool(in_this_thread)),
-            started(targets.values(), engine.report),
+            closing_targets.pop_all(),  # once, and where the first Ctrl-C is no error
             pulse(home.ledger, record.run_id) if in_this_thread else nullcontext(),
         ):
             engine.run()

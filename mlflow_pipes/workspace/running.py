@@ -49,7 +49,7 @@ def run(
     from mlflow_pipes.authoring import graph_of
     from mlflow_pipes.worker.context import importing_user_module
     from mlflow_pipes.workspace.composition import run_graph
-    from mlflow_pipes.workspace.workspace import Workspace
+    from mlflow_pipes.workspace.workspace import Workspace, located
 
     if importing_user_module():
         raise DeclarationError(
@@ -61,7 +61,7 @@ def run(
         raise error.with_traceback(None) from error.__cause__
     if fail_fast is not None:
         graph = replace(graph, fail_fast=fail_fast)
-    home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    home = workspace if isinstance(workspace, Workspace) else located(workspace)
     done = run_graph(graph, home, target=target, observers=observers, tags=tags or {}, experiment=experiment)
     if raise_on_failure and done.status != "succeeded":
         raise RunFailed(done.failure_text(), done)

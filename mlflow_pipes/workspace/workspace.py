@@ -79,10 +79,8 @@ class Workspace:
             ConfigurationError: the folder cannot be made or written, or the configuration is wrong.
             LedgerError: its ledger cannot be used.
         """
-        workspace = cls(configuration or load(workspace=path_or_url))
-        workspace._make_folder()
-        workspace.ledger  # noqa: B018 - opened here, so that errors come from here
-        workspace.runs.mark_interrupted()
+        workspace = located(path_or_url, configuration=configuration)
+        open_ledger(workspace)
         return workspace
 
     @cached_property
@@ -143,23 +141,37 @@ class Workspace:
     def __repr__(self) -> str:
         return f"Workspace({str(self.folder)!r})"
 
-    def _make_folder(self) -> None:
-        folder = self.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "CACHEDIR.TAG").exists() and not any(folder.iterdir()):
-                # Never in a folder with other things in it: a .gitignore there would hide them.
-                write_whole(folder / ".gitignore", "*\n")
-                write_whole(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
-            for name in ("datastore", "logs", "checkout", "scratch"):
-                (folder / name).mkdir(exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot make the workspace {folder}: {error.strerror or error}: {error.filename}. Give it another "
-                f"place: Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
-            ) from error
-        if not os.access(folder, os.W_OK):
-            raise ConfigurationError(
-                f"cannot write in the workspace {folder}. Change its permissions, or give another place: "
-                f"Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
-            )
+
+def located(path_or_url: str | Path | None = None, *, configuration: Configuration | None = None) -> Workspace:
+    """Return a workspace as :meth:`Workspace.open` does, but with its ledger closed: opening that takes 0.4 s."""
+    workspace = Workspace(configuration or load(workspace=path_or_url))
+    _make_folder(workspace.folder)
+    return workspace
+
+
+def open_ledger(workspace: Workspace) -> None:
+    """Open a workspace's ledger if it is not open, and mark runs whose orchestrator died. Errors come from here."""
+    if "ledger" not in vars(workspace):
+        workspace.ledger  # noqa: B018 - a property that is kept
+        workspace.runs.mark_interrupted()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "CACHEDIR.TAG").exists() and not any(folder.iterdir()):
+            # Never in a folder with other things in it: a .gitignore there would hide them.
+            write_whole(folder / ".gitignore", "*\n")
+            write_whole(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
+        for name in ("datastore", "logs", "checkout", "scratch"):
+            (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the workspace {folder}: {error.strerror or error}: {error.filename}. Give it another "
+            f"place: Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(
+            f"cannot write in the workspace {folder}. Change its permissions, or give another place: "
+            f"Workspace.open(folder), PIPES_WORKSPACE, or workspace = ... in pipes.toml"
+        )

@@ -11,7 +11,7 @@ import click
 from mlflow_pipes.cli.output import write_json
 from mlflow_pipes.cli.parameters import arguments_given
 from mlflow_pipes.cli.program_command import ProgramCommand, program_of
-from mlflow_pipes.cli.standard_options import json_option, opened, workspace_option
+from mlflow_pipes.cli.standard_options import json_option, workspace_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,12 +59,13 @@ def command(
 ) -> int:
     """Run and return the exit code."""
     from mlflow_pipes.workspace.running import run
+    from mlflow_pipes.workspace.workspace import located
 
     program = program_of(ctx)
     call = program.call(arguments_given(ctx))
     done: Run = run(
         call,
-        workspace=with_workers(opened(workspace), workers),
+        workspace=with_workers(located(workspace), workers),
         target=target,
         observers=() if quiet else None,
         raise_on_failure=False,

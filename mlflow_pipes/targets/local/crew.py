@@ -5,6 +5,7 @@ What they work on is not decided here.
 
 from __future__ import annotations
 
+import itertools
 import selectors
 import socket
 import time
@@ -25,6 +26,7 @@ _LOOK_AGAIN_S = 0.005  # after killing what an ended worker left
 _MOURNING_S = 2.0  # what cannot be killed (a process in uninterruptible sleep) is not waited for longer
 _HANG_UP_S = 0.5  # a worker that ended its connection has this long to end itself
 _LEAVE_S = 1.0  # a worker that was told to exit has this long to run its exit functions
+_slots = itertools.count(1)  # of all crews of this process: a zygote may serve several
 _READS_PER_POLL = 4  # of 64 KiB: a flood of output must not stall the loop
 
 
@@ -47,19 +49,26 @@ class Listener(Protocol):
 class Crew:
     """Workers and the zygote that they are forked from.
 
+    Args:
+        start_zygote: starts one.
+        end_zygote: ends, or keeps for the next crew, one that lives and has no workers.
+        listener: is told what happens.
+
     Attributes:
-        links: the workers, by a number that is never used twice.
+        links: the workers, by a number that this process never uses twice.
         start_failures: how many workers (or zygotes) in a row ended before a worker was ready.
     """
 
-    def __init__(self, start_zygote: Callable[[], ZygoteLink], listener: Listener) -> None:
+    def __init__(
+        self, start_zygote: Callable[[], ZygoteLink], end_zygote: Callable[[ZygoteLink], None], listener: Listener
+    ) -> None:
         self.links: dict[int, WorkerLink] = {}
         self.start_failures = 0
         self._start_zygote = start_zygote
+        self._end_zygote = end_zygote
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._zygote: ZygoteLink | None = None
-        self._last_slot = 0
 
     @property
     def zygote(self) -> ZygoteLink | None:
@@ -70,8 +79,8 @@ class Crew:
         """Return the one descriptor that is readable when anything happened."""
         return self._selector.fileno()
 
-    def spawn(self) -> None:
-        """Start a worker; it tells when it is ready.
+    def spawn(self) -> WorkerLink:
+        """Start a worker; it tells when it is ready. What it writes is not read before :meth:`hear`.
 
         Raises:
             TargetError: no process can be started.
@@ -80,13 +89,20 @@ class Crew:
             self._zygote = self._start_zygote()
             self._selector.register(self._zygote.connection, selectors.EVENT_READ, self._on_zygote)
             self._selector.register(self._zygote.stderr_fd, selectors.EVENT_READ, self._on_zygote_stderr)
-        self._last_slot += 1
-        link = self.links[self._last_slot] = WorkerLink(self._last_slot)
+        link = WorkerLink(next(_slots))
+        self.links[link.slot] = link
         self._selector.register(link.connection, selectors.EVENT_READ, partial(self._on_connection, link))
-        for output in link.outputs:
-            self._selector.register(output.fileno, selectors.EVENT_READ, partial(self._on_output, link, output))
         self._zygote.fork(link.slot, link.descriptors)
         link.close_theirs()
+        return link
+
+    def hear(self, link: WorkerLink) -> None:
+        """Read what a worker writes from now on."""
+        if link.is_heard:
+            return
+        link.is_heard = True
+        for output in link.outputs:
+            self._selector.register(output.fileno, selectors.EVENT_READ, partial(self._on_output, link, output))
 
     def flush(self, link: WorkerLink) -> None:
         """See to it that what the socket did not take at once is sent."""
@@ -128,15 +144,32 @@ class Crew:
 
     def close(self) -> None:
         """Wait until all workers, which were killed or told to exit, are gone; then end the zygote."""
+        starting = all(link.pid is None for link in self.links.values())
+        if self._zygote is not None and starting and not self._zygote.has_spoken:
+            self._zygote.kill()  # nobody waits until it has imported what workers need
         patience = time.monotonic() + _LEAVE_S + _MOURNING_S
+        for link in self.links.values():
+            if link.state is State.DYING and link.pid is not None:
+                kill_tree(link.pid)  # again: Ctrl-C may have come between the decision and the deed
         while self.links and time.monotonic() < patience:
             self._selector.select(0.01)
             self.poll()
+            self._make_up_for_interrupts()
         if self._zygote is not None:
-            self._drop_zygote()  # it kills what is left
+            self._drop_zygote(ZygoteLink.close if self.links else self._end_zygote)  # ``close`` kills what is left
         for link in list(self.links.values()):
             self._finish(link)
         self._selector.close()
+
+    def _make_up_for_interrupts(self) -> None:
+        """See the ends of workers whose notice was read, but not acted upon because Ctrl-C came in between."""
+        for link in list(self.links.values()):
+            if link.state is State.GONE:
+                del self.links[link.slot]
+            elif link.state is State.DEAD and link.deadline is None:
+                self._bury(link)
+            elif link.state is State.DYING and link.pid is not None and identity(link.pid) is None:
+                self._on_exited(link, "its worker process was killed")
 
     # --- what workers say ----------------------------------------------------------------------------------------
 
@@ -211,6 +244,8 @@ class Crew:
             for link in list(self.links.values()):
                 if isinstance(notice, wire.Forked) and link.slot == notice.slot:
                     link.pid = notice.pid
+                    if link.state is State.DYING:
+                        kill_tree(link.pid)
                 elif isinstance(notice, wire.Exited) and link.pid == notice.pid:
                     self._on_exited(link, f"its worker process {ended_by(notice.code, notice.signal)}")
 
@@ -221,18 +256,18 @@ class Crew:
     def _on_zygote_dead(self) -> None:
         assert self._zygote is not None
         obituary = self._zygote.obituary()
-        self._drop_zygote()
+        self._drop_zygote(ZygoteLink.close)
         self.start_failures += all(link.state is State.STARTING for link in self.links.values())
         for link in list(self.links.values()):
             if link.pid is not None:
                 kill_tree(link.pid)
             self._on_exited(link, f"its worker was lost with the process that it was forked from, which {obituary}")
 
-    def _drop_zygote(self) -> None:
+    def _drop_zygote(self, end: Callable[[ZygoteLink], None]) -> None:
         zygote, self._zygote = self._zygote, None
         assert zygote is not None
         self._unwatch(zygote.connection, zygote.stderr_fd)
-        zygote.close()
+        end(zygote)
 
     # --- ends ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_pipes.errors import TargetError
 from mlflow_pipes.machine import capacity
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
-from mlflow_pipes.targets.local import wire
+from mlflow_pipes.targets.local import spare_zygote, wire
 from mlflow_pipes.targets.local.crew import Crew
 from mlflow_pipes.targets.local.reporter import Reporter
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_pipes.model.attempt import Assignment, AttemptId, TargetEvent
+    from mlflow_pipes.model.step import FunctionReference
     from mlflow_pipes.ports import Datastore
 
 _MOST_START_FAILURES = 3
+_US = __name__.partition(".")[0]
 
 
 class LocalTarget:
     """A pool of worker processes, polled by the engine's loop; it has no thread of its own.
 
-    Workers are started when there is work for them and kept. An attempt that takes too long or is cancelled is killed
-    with SIGKILL, with all processes that it started (but those that left its session and whose parent has ended), and
-    its worker is replaced. A worker that dies fails its attempt as ``LOST`` and nothing else. When this process dies,
-    however it dies, all workers and what they started die, too.
+    Workers are started when there is work for them, or when some is expected, and kept. What they are forked from stays
+    for this process's next run. An attempt that takes too long or is cancelled is killed with SIGKILL, with all
+    processes that it started (but those that left its session and whose parent has ended), and its worker is replaced.
+    A worker that dies fails its attempt as ``LOST`` and nothing else. When this process dies, however it dies, all
+    workers and what they started die, too.
 
     Args:
         name: the target's name.
@@ -79,7 +82,8 @@ class LocalTarget:
         self._open = False
         self._broken = ""
         self._reporter = Reporter(name, {}, lambda _: None)
-        self._crew = Crew(self._new_zygote, self)
+        self._crew = Crew(self._new_zygote, self._end_zygote, self)
+        self._inherited: object = None
         self._idle: list[WorkerLink] = []
         self._waiting: deque[Assignment] = deque()
         self._restarted: set[AttemptId] = set()
@@ -101,6 +105,17 @@ class LocalTarget:
     def capacity(self) -> Capacity:
         """Return what the pool holds at once."""
         return Capacity(cpus=self._cpus, memory_bytes=self._memory_bytes, slots=self.workers)
+
+    def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:
+        """Start workers that import what *functions* are found in: one for each entry, as far as there are places."""
+        distinct = list({id(function): function for function in functions}.values())
+        try:
+            for _ in range(min(len(functions), self.workers - len(self._crew.links)) if self._open else 0):
+                link = self._crew.spawn()
+                link.warm(distinct, environ)
+                self._crew.flush(link)
+        except (TargetError, OSError):
+            return  # the first attempt will meet the same, and tell
 
     def submit(self, assignment: Assignment) -> None:
         """Take an attempt; more than there are workers wait."""
@@ -143,7 +158,7 @@ class LocalTarget:
             failure = Failure(FailureKind.CANCELLED, "the target was closed before it began")
             self._reporter.failed(self._waiting.popleft(), failure)
         for link in list(self._crew.links.values()):
-            if link.state is State.BUSY:
+            if link.state is State.BUSY or not link.has_worked:
                 self._crew.kill(link, FailureKind.CANCELLED, "the target was closed; its process was killed")
             elif link.state in {State.IDLE, State.STARTING}:
                 self._crew.let_go(link)
@@ -191,13 +206,16 @@ class LocalTarget:
         starting = sum(link.state is State.STARTING for link in links)
         try:
             for _ in range(min(len(self._waiting) - starting, self.workers - len(links))):
-                self._crew.spawn()
+                self._crew.hear(self._crew.spawn())
         except TargetError as error:
             self._break(str(error))
 
     def _begin(self, link: WorkerLink, assignment: Assignment) -> None:
         link.state = State.BUSY
         link.assignment = assignment
+        link.has_worked = True
+        link.is_fresh = False
+        self._crew.hear(link)
         link.started_at = time.time()
         link.last_errors.clear()
         if assignment.timeout_s is not None:
@@ -243,7 +261,21 @@ class LocalTarget:
             workspace=self._workspace,
             preload=self._preload,
         )
-        return ZygoteLink(setup, self._environ)
+        environ = {**os.environ, **self._environ}
+        self._inherited = spare_zygote.inherited(environ)
+        zygote = (spare_zygote.take(self._inherited) if self._leaves_zygotes_clean() else None) or ZygoteLink(environ)
+        zygote.set_up(setup)
+        return zygote
+
+    def _end_zygote(self, zygote: ZygoteLink) -> None:
+        if self._leaves_zygotes_clean() and zygote.is_alive():
+            spare_zygote.keep(zygote, self._inherited)
+        else:
+            zygote.end()
+
+    def _leaves_zygotes_clean(self) -> bool:
+        """Tell whether its zygotes hold nothing but our own code: other code may have changed by the next run."""
+        return not self._preload and type(self._datastore).__module__.partition(".")[0] == _US
 
     def _break(self, message: str) -> None:
         self._broken = message

@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("!Q")
 
 
 class Setup(NamedTuple):
-    """First message to the zygote: what all its workers share."""
+    """To the zygote, before the first worker of a run: what all workers of the run share."""
 
     sys_path: list[str]
     cwd: str
@@ -64,6 +64,17 @@ class Work(NamedTuple):
             tracks_mlflow=self.tracks_mlflow,
             tags=self.tags,
         )
+
+
+class Warm(NamedTuple):
+    """To a worker that has done nothing yet: import what these functions are found in, as their attempts would.
+
+    Attributes:
+        functions: by the numbers that name them on this connection.
+    """
+
+    functions: dict[int, FunctionReference]
+    environ: Mapping[str, str]
 
 
 class Ready(NamedTuple):
@@ -124,6 +135,12 @@ class Remove(NamedTuple):
     """To the zygote: remove a folder that a killed attempt left."""
 
     folder: str
+
+
+class Rest(NamedTuple):
+    """To the zygote: the run is over; end when no other one is set up in that time."""
+
+    at_most_s: float
 
 
 class Forked(NamedTuple):

@@ -14,6 +14,8 @@ from mlflow_pipes.targets.lines import Lines
 from mlflow_pipes.targets.local import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from mlflow_pipes.model.attempt import Assignment, FailureKind
     from mlflow_pipes.model.step import FunctionReference
 
@@ -52,6 +54,10 @@ class WorkerLink:
 
     Attributes:
         pid: None until the zygote said it.
+        has_worked: whether it was given an attempt.
+        is_fresh: whether it has none of the user's code: neither given an attempt nor warmed.
+        is_heard: whether what it writes is read. A worker that is warmed is heard from its first attempt on, which its
+            lines belong to; until then they stay in its pipes.
         deadline: when (``time.monotonic``) it is to be looked after, and then killed with *overdue*.
         verdict: why it was killed: kind and message of its attempt's failure.
         how_ended: in words, once it has.
@@ -61,6 +67,9 @@ class WorkerLink:
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.pid: int | None = None
+        self.has_worked = False
+        self.is_fresh = True
+        self.is_heard = False
         self.state = State.STARTING
         self.assignment: Assignment | None = None
         self.started_at = 0.0
@@ -92,6 +101,13 @@ class WorkerLink:
         """Close the worker's ends here, once they were sent: else this process never sees that the worker is gone."""
         while self._theirs:
             os.close(self._theirs.pop())
+
+    def warm(self, functions: Iterable[FunctionReference], environ: Mapping[str, str]) -> None:
+        """Have it import what *functions* are found in; what the socket does not take now stays in ``outgoing``."""
+        self.is_fresh = False
+        numbered = {self._number(function)[0]: function for function in functions}
+        self.outgoing += wire.encode(wire.Warm(numbered, environ))
+        self.flush()
 
     def send(self, assignment: Assignment) -> None:
         """Send an attempt; what the socket does not take now stays in ``outgoing``."""

@@ -21,7 +21,7 @@ from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.targets.local import wire
 from mlflow_pipes.targets.local.process_state import ProcessState
 from mlflow_pipes.worker import capture
-from mlflow_pipes.worker.execute import execute
+from mlflow_pipes.worker.execute import execute, warm
 from mlflow_pipes.worker.logs import lines_to
 
 if TYPE_CHECKING:
@@ -71,16 +71,33 @@ class _Worker:
         self._functions: dict[int, FunctionReference] = {}
         self._pid = os.getpid()
         self._attempts = 0
+        self._early: list[wire.Line] | None = None  # while there is no attempt that they could be told of
         self._state = ProcessState()
 
     def serve(self) -> None:
         frames = wire.Frames()
         self._send(wire.Ready(self._pid))
         while (messages := wire.receive(self._connection, frames)) is not None:
-            for work in messages:
-                self._send(self._done(work))
+            for message in messages:
+                if isinstance(message, wire.Warm):
+                    self._warm(message)
+                else:
+                    self._send(self._done(message))
+
+    def _warm(self, message: wire.Warm) -> None:
+        """Import ahead; lines of ``logging`` wait for the attempt that they belong to."""
+        self._functions.update(message.functions)
+        self._early = []
+        warm(message.functions.values(), message.environ)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a module forked, and the child came back here
 
     def _done(self, work: wire.Work) -> wire.Ended:
+        if self._early is not None:
+            with self._sending:
+                early, self._early = self._early, None
+            for line in early:
+                self._send(line)
         if work.function is not None:
             self._functions[work.number] = work.function
         ended = execute(
@@ -144,7 +161,12 @@ class _Worker:
 
     def log_line(self, text: str) -> None:
         """Tell the orchestrator a line of ``logging``."""
-        self._send(wire.Line(text, time.time()))
+        line = wire.Line(text, time.time())
+        with self._sending:
+            if self._early is not None:
+                self._early.append(line)
+                return
+        self._send(line)
 
     def _send(self, message: Any) -> None:
         frame = wire.encode(message)

@@ -1,7 +1,7 @@
 """The process that workers are forked from: single-threaded, with our code imported and none of the user's.
 
-It forks on request, reports which of its workers ended and how, and ends when its orchestrator does, however that
-dies: the connection between them is then at its end, and the workers are killed.
+It serves one run after the other: it forks on request, and reports which of its workers ended and how. It ends when its
+orchestrator does, however that dies: the connection between them is then at its end, and the workers are killed.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class _Zygote:
         self._ended: set[int] = set()
         self._sweepers: set[int] = set()
         self._host: worker_main.Host | None = None
+        self._rests_at_most_s: float | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -55,7 +56,9 @@ class _Zygote:
     def serve(self) -> None:
         while True:
             watched: list[Any] = [self._control, self._wake_read]
-            readable, _, _ = select.select(watched, [], [])
+            readable, _, _ = select.select(watched, [], [], self._rests_at_most_s)
+            if not readable:
+                return
             if self._wake_read in readable:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
@@ -78,7 +81,15 @@ class _Zygote:
     def _obey(self, message: Any) -> None:
         match message:
             case wire.Setup():
+                is_first = self._host is None
+                self._rests_at_most_s = None
                 self._host = _prepared(message)
+                if is_first:
+                    # Objects that live forever are kept out of collections: workers need not copy their pages.
+                    gc.collect()
+                    gc.freeze()
+            case wire.Rest():
+                self._rests_at_most_s = message.at_most_s
             case wire.Fork():
                 descriptors, self._descriptors = self._descriptors[:3], self._descriptors[3:]
                 self._fork(message.slot, descriptors)
@@ -153,11 +164,7 @@ def _prepared(setup: wire.Setup) -> worker_main.Host:
             importlib.import_module(module)
     for module in setup.preload:
         importlib.import_module(module)
-    host = worker_main.Host(pickle.loads(setup.datastore), setup.checkout, setup.scratch, setup.workspace, setup.cwd)
-    # Objects that live forever are kept out of collections, so that workers do not copy their pages (gc.freeze).
-    gc.collect()
-    gc.freeze()
-    return host
+    return worker_main.Host(pickle.loads(setup.datastore), setup.checkout, setup.scratch, setup.workspace, setup.cwd)
 
 
 def _nothing(_signal: int, _frame: FrameType | None) -> None:

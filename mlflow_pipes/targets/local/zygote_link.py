@@ -26,12 +26,19 @@ _KEPT_STDERR_BYTES = 8 * 1024
 class ZygoteLink:
     """A running zygote.
 
+    Args:
+        environ: all its environment variables.
+
+    Attributes:
+        has_spoken: whether it has said anything: before, it is still starting.
+
     Raises:
         TargetError: the process cannot be started.
     """
 
-    def __init__(self, setup: wire.Setup, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self.connection, theirs = socket.socketpair()
+        self.has_spoken = False
         self._frames = wire.Frames()
         self._stderr = b""
         self.stderr_fd, their_stderr = os.pipe()
@@ -45,7 +52,7 @@ class ZygoteLink:
                 stdout=their_stderr,
                 stderr=their_stderr,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **environ},
+                env=dict(environ),
                 start_new_session=True,  # the terminal's Ctrl-C does not reach it
             )
         except OSError as error:
@@ -55,12 +62,24 @@ class ZygoteLink:
         finally:
             theirs.close()
             os.close(their_stderr)
-        self._say(setup)
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def set_up(self, setup: wire.Setup) -> None:
+        """Say what workers forked from now on share; once before the first, and for each further run."""
+        self._stderr = b""
+        self._say(setup)
+
+    def rest(self, at_most_s: float) -> None:
+        """Say that no worker is needed for now: left alone for that long, it ends itself."""
+        self._say(wire.Rest(at_most_s))
+
+    def is_alive(self) -> bool:
+        """Tell whether the process has not ended."""
+        return self._process.poll() is None
 
     def fork(self, slot: int, descriptors: list[int]) -> None:
         """Ask for a worker that has *descriptors* (connection, stdout, stderr)."""
@@ -83,6 +102,7 @@ class ZygoteLink:
             return []
         except OSError:
             return None
+        self.has_spoken = True
         return self._frames.feed(piece) if piece else None
 
     def read_stderr(self) -> bool:
@@ -105,6 +125,15 @@ class ZygoteLink:
         words = self._stderr.decode("utf-8", "replace").strip()
         return f"{how}\n{words}" if words else how
 
+    def kill(self) -> None:
+        """Kill it: its workers die with it, not what they started."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill it when it has no workers, and forget it: 1 ms, where asking it to end takes 20."""
+        self._process.kill()
+        self.close()
+
     def close(self, timeout_s: float = 2.0) -> None:
         """End it: it kills the workers that it still has."""
         self.connection.close()
@@ -114,6 +143,12 @@ class ZygoteLink:
             self._process.kill()
             self._process.wait()
         os.close(self.stderr_fd)
+
+    def disown(self) -> None:
+        """Close our copies of its descriptors, in a child that this process forked: it is the parent's."""
+        self.connection.close()
+        os.close(self.stderr_fd)
+        self._process.returncode = 0  # so that subprocess does not ask after another's child
 
     def _say(self, message: Any) -> None:
         with suppress(OSError):

@@ -16,8 +16,8 @@ from mlflow_pipes.model.attempt import AttemptFailed, AttemptStarted, AttemptSuc
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.targets.local import LocalTarget
-from mlflow_pipes.testing.target_contract import TargetContract
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
+from mlflow_pipes.testing.warmable_contract import WarmableContract
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def wait_until(reached, within_s=5.0):
         time.sleep(0.02)
 
 
-class TestLocalTarget(TargetContract):
+class TestLocalTarget(WarmableContract):
     @pytest.fixture
     def datastore(self, tmp_path):
         return LocalDatastore(tmp_path / "datastore")

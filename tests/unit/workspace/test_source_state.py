@@ -1,7 +1,9 @@
+import os
 import subprocess
+import time
 
 from mlflow_pipes.model.run import SourceState
-from mlflow_pipes.workspace.source_state import source_state
+from mlflow_pipes.workspace.source_state import SourceLook, source_state
 
 
 def git(folder, *arguments):
@@ -34,3 +36,27 @@ def test_outside_a_repository_and_before_the_first_commit_there_is_no_commit(tmp
 def test_without_git_the_state_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert source_state(tmp_path) == SourceState()
+
+
+def test_a_git_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    began = time.monotonic()
+    with SourceLook(tmp_path, timeout_s=0.0) as look:
+        assert look.state() == SourceState()
+    assert time.monotonic() - began < 5
+
+
+def test_more_changed_files_than_a_pipe_holds_are_read(tmp_path):
+    git(tmp_path, "init", "-b", "trunk")
+    for number in range(1000):
+        (tmp_path / f"{'a' * 100}{number}").touch()
+    git(tmp_path, "add", ".")
+    with SourceLook(tmp_path) as look:
+        time.sleep(0.1)  # while something else is done
+        assert look.state().branch == "trunk"
+    git(tmp_path, "commit", "-m", "first")
+    for number in range(1000):
+        (tmp_path / f"{'a' * 100}{number}").write_text("changed")
+    assert source_state(tmp_path).dirty
