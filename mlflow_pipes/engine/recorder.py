@@ -73,7 +73,7 @@ class Recorder:
         step_run_ids: id of each node's and each group's run.
         ledger: takes the records and answers look-ups.
         log: keeps what steps print.
-        observers: are told after the ledger.
+        observers: are told after the ledger; also an attribute.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Recorder:
         self._ids = step_run_ids
         self._ledger = ledger
         self._log = log
-        self._observers = observers
+        self.observers = observers
         self._records: list[Record] = []
         self._oldest: float | None = None
         self._holds_keyed = False
@@ -118,7 +118,7 @@ class Recorder:
         if self._log is not None:
             self._log.flush()
         if records:
-            self._observers.recorded(records)
+            self.observers.recorded(records)
         return answers
 
     def ask(self, questions: Sequence[Question], now: float) -> list[Answer]:
@@ -137,7 +137,7 @@ class Recorder:
             self._log.append(line)
         if self._oldest is None:
             self._oldest = now
-        self._observers.seen(line)
+        self.observers.seen(line)
 
     def declare(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode], now: float) -> None:
         """Record groups, nodes and the code fingerprints of their steps: the graph's, or what a step returned."""

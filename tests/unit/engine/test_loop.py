@@ -278,8 +278,6 @@ def test_cancelling_stops_what_runs_and_gives_its_key_back(world):
 
 
 def test_a_request_in_the_ledger_cancels_the_run(world):
-    engine, _, seen = world.engine(FLOW, FUNCTIONS, {("make", 1): "hang"})
-
     class Canceller:
         def recorded(self, records):
             for record in records:
@@ -289,7 +287,7 @@ def test_a_request_in_the_ledger_cancels_the_run(world):
         def seen(self, event):
             pass
 
-    engine._observers._observers.append(Canceller())
+    engine, _, seen = world.engine(FLOW, FUNCTIONS, {("make", 1): "hang"}, observers=[Canceller()])
     assert engine.run() is Status.CANCELLED
     assert "another process" in seen.records[-1].message
 
