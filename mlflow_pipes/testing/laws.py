@@ -234,9 +234,9 @@ class Witness:
             self.broken.append(f"cancelled: {node} began after the run was cancelled")
         if self.late or self._scenario.faults.lose:
             return  # what was over in time may be made again later
-        for name in within:
+        for name in within & self._first_start.keys():
             limit = self.groups[name].timeout_s if name in self.groups else self.nodes[name].options.total_timeout_s
-            if limit is not None and self.now > self._first_start.get(name, self.now) + limit + _LATE_S:
+            if limit is not None and self.now > self._first_start[name] + limit + _LATE_S:
                 self.broken.append(f"in time: {node} began after the timeout of {name}")
         limit = self._scenario.timeout_s
         if limit is not None and not self._is_of_hook(node) and self.now > self._begun_at + limit + _LATE_S:

@@ -276,7 +276,8 @@ class Orchestrator:
             self._send(first, hear)
         if self._befalls(self._scenario.faults.duplicate, "twice", kind, about, number):
             self._send(first, hear)
-        if self._befalls(self._scenario.faults.late, "late", kind, about, number):
+        asks_again = isinstance(event, HeldElsewhere)  # so its answer would be one to an old question
+        if not asks_again and self._befalls(self._scenario.faults.late, "late", kind, about, number):
             self._send(first + 5.0 * self._chance("how late", kind, about, number), hear)
         if at_once:
             hear()

@@ -217,7 +217,7 @@ def scenario_of(seed: int) -> Scenario:
         for target in ("local", "other")[: rng.choice((1, 1, 2))]
         for slots in [rng.randrange(1, 5)]
     }
-    runs = rng.choice((1, 1, 1, 1, 2, 3))
+    runs = rng.choice((1, 1, 1, 1, 1, 1, 2, 3))
     groups = _groups(rng)
     tasks = _tasks(rng, groups, list(capacities))
     names = [task.name for task in tasks] + [group.id for group in groups]
@@ -235,7 +235,7 @@ def scenario_of(seed: int) -> Scenario:
         cancels=tuple(cancels),
         starts=tuple([round(index * rng.uniform(0.0, 3.0), 2) for index in range(runs)]),
         silences=tuple(_silences(rng, runs)),
-        crashes=tuple([rng.randrange(1, 80) for _ in range(rng.choice((0, 0, 0, 1, 2)))]),
+        crashes=tuple([rng.randrange(1, 80) for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2)))]),
         crash_seen=rng.random() < 0.5,
     )
 
@@ -267,7 +267,7 @@ def _groups(rng: Random) -> tuple[GroupNode, ...]:
 
 def _tasks(rng: Random, groups: tuple[GroupNode, ...], targets: list[str]) -> tuple[Task, ...]:
     tasks: list[Task] = []
-    count, dense = (60, 0.01) if rng.random() < 0.01 else (rng.randrange(1, 14), 0.25)
+    count, dense = (60, 0.01) if rng.random() < 0.01 else (rng.randrange(1, 12), 0.25)
     for index in range(count):
         parents = tuple([task.name for task in tasks if rng.random() < dense])
         options = StepOptions(

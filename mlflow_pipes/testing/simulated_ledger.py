@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-LEASE_S = 3.0
+LEASE_S = 2.0
 """How long an orchestrator may give no sign of life before others take its keys over; in virtual seconds."""
 
 
