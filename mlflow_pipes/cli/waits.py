@@ -28,16 +28,22 @@ def _what(wait: Wait, step: StepRun, *, still: bool) -> str:
             told = f"{_verb(wait, 'has', 'have')} not ended" if still else "came last"
             return f"its inputs: {names} {told}"
         case "room":
-            where = f"room on {step.target}" if step.target else "room on its target"
-            if still:
-                return f"{where}: {names} {_verb(wait, 'is', 'are')} running there" if names else where
-            return f"{where}, until {names} ended"
+            return _room(wait, step, names, still=still)
+        case "tokens":
+            return names
         case "retry":
             return f"the next attempt: {step.reason}" if still and step.reason else "the next attempt"
         case "key":
             return _holders(wait, step)
         case "target":
             return f"{step.target or 'its target'} to begin: no other step was in the way"
+
+
+def _room(wait: Wait, step: StepRun, names: str, *, still: bool) -> str:
+    where = f"room on {step.target}" if step.target else "room on its target"
+    if not still:
+        return f"{where}, until {names} ended"
+    return f"{where}: {names} {_verb(wait, 'is', 'are')} running there" if names else where
 
 
 def _verb(wait: Wait, of_one: str, of_several: str) -> str:

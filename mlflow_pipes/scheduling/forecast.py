@@ -7,11 +7,28 @@ from dataclasses import dataclass, replace
 
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.model.tokens import Amounts
 from mlflow_pipes.scheduling.critical_path import Link, Timed, critical_path
-from mlflow_pipes.scheduling.messages import Command, Known, LookUpNode, Started, Submit, Succeeded, ToDo
+from mlflow_pipes.scheduling.messages import (
+    AskTokens,
+    Command,
+    Granted,
+    Known,
+    LookUpNode,
+    Refused,
+    ReturnTokens,
+    Started,
+    Submit,
+    Succeeded,
+    ToDo,
+)
 from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
+from mlflow_pipes.scheduling.resources import TOLERANCE, asked, owned
 from mlflow_pipes.scheduling.state import RunState
+from mlflow_pipes.scheduling.tokens import Supply
 from mlflow_pipes.scheduling.virtual_time import VirtualTime
+
+NO_TOKENS: Amounts = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +38,8 @@ class TargetUse:
     Attributes:
         steps: how many run on it.
         work_s: the time that these would take one after the other.
-        least_s: the shortest time in which it can do them, however they are ordered: their demand of workers, cpus or
-            memory divided by what it has, whichever is scarcest.
+        least_s: the shortest time in which it can do them, however they are ordered: their demand of workers, cpus,
+            memory or graphics processors divided by what it has, whichever is scarcest.
         utilisation: share of that scarcest thing which is in use, from 0 to 1, from the run's beginning to its end.
     """
 
@@ -63,6 +80,7 @@ def schedule(
     durations: Mapping[str, float],
     estimates: Mapping[str, float] | None = None,
     known: Collection[str] = (),
+    tokens: Amounts = NO_TOKENS,
 ) -> Schedule:
     """Return when each step would run if nothing failed and every step took as long as told.
 
@@ -75,9 +93,10 @@ def schedule(
         durations: seconds of each node that is not reused.
         estimates: what the scheduler would believe when it chooses what goes first; by default *durations*.
         known: nodes whose outputs would be reused.
+        tokens: how many there are of each token; no other run holds any.
 
     Raises:
-        ConfigurationError: a step asks for more than its target has.
+        ConfigurationError: a step asks for more than its target has, or than there are tokens.
 
     Cost: as a run's scheduling, O(nodes · log nodes + edges).
     """
@@ -86,8 +105,8 @@ def schedule(
     believed = takes if estimates is None else estimates
     children = _children(graph)
     ranks = critical_path_s(list(graph.nodes), children, believed, run_default_estimate_s(believed))
-    state = RunState(replace(graph, timeout_s=None), capacities, target_of, ranks, lambda: 0.5)
-    steps = _Pump(state, takes, known).run()
+    state = RunState(replace(graph, timeout_s=None), capacities, target_of, ranks, lambda: 0.5, Supply(tokens))
+    steps = _Pump(state, takes, known, tokens).run()
     makespan = max((step.end for step in steps), default=0.0)
     targets = tuple(
         _use(graph, name, capacity, [step for step in steps if step.target == name], makespan)
@@ -106,7 +125,9 @@ def schedule(
 class _Pump:
     """Answers the state machine's commands as a faultless world would."""
 
-    def __init__(self, state: RunState, takes: Mapping[str, float], known: frozenset[str]) -> None:
+    def __init__(self, state: RunState, takes: Mapping[str, float], known: frozenset[str], tokens: Amounts) -> None:
+        self._free = dict(tokens)
+        self._held: dict[str, Amounts] = {}
         self._nodes = state.graph.nodes
         self._takes = takes
         self._known = known
@@ -127,6 +148,14 @@ class _Pump:
                     self._time.send(now, Known(node))
                 case LookUpNode(node):
                     self._time.send(now, ToDo(node))
+                case AskTokens(node, amounts):
+                    if all(amount <= self._free[token] + TOLERANCE for token, amount in amounts.items()):
+                        self._hold(node, amounts, 1)
+                        self._time.send(now, Granted(node))
+                    else:
+                        self._time.send(now, Refused(node))
+                case ReturnTokens(node) if node in self._held:
+                    self._hold(node, self._held.pop(node), -1)
                 case Submit(node, number, target):
                     end = now + self._takes[node]
                     self._steps.append(Timed(node, self._parents(node), target, now, end))
@@ -134,6 +163,12 @@ class _Pump:
                     self._time.send(end, Succeeded(node, number))
                 case _:
                     pass  # nothing is recorded, and nothing is claimed or cancelled
+
+    def _hold(self, node: str, amounts: Amounts, times: int) -> None:
+        for token, amount in amounts.items():
+            self._free[token] -= times * amount
+        if times > 0:
+            self._held[node] = amounts
 
     def _parents(self, node: str) -> tuple[str, ...]:
         return tuple(sorted(self._nodes[node].parents()))
@@ -148,14 +183,13 @@ def _children(graph: Graph) -> dict[str, list[str]]:
 
 
 def _use(graph: Graph, name: str, capacity: Capacity, steps: Sequence[Timed], makespan_s: float) -> TargetUse:
-    """Return how a target is used: of workers, cpus and memory, the one that is scarcest tells."""
-    work = cpu_work = memory_work = 0.0
+    """Return how a target is used: of workers and resources, the one that is scarcest tells."""
+    work = 0.0
+    needed = [0.0] * len(owned(capacity))
     for step in steps:
-        options = graph.nodes[step.node].options
         took = step.end - step.start
         work += took
-        cpu_work += took * options.cpus
-        memory_work += took * options.memory_bytes
-    memory_least = memory_work / capacity.memory_bytes if capacity.memory_bytes else 0.0
-    least = max(work / capacity.slots, cpu_work / capacity.cpus, memory_least)
+        amounts = asked(graph.nodes[step.node].options)
+        needed = [sum_ + took * amount for sum_, amount in zip(needed, amounts, strict=True)]
+    least = max(work / capacity.slots, *(one / all_ for one, all_ in zip(needed, owned(capacity), strict=True) if all_))
     return TargetUse(name, capacity, len(steps), work, least, least / makespan_s if makespan_s else 0.0)

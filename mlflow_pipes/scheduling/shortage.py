@@ -13,6 +13,7 @@ SHARED = "target:"
 
 _SHARED_NAME = re.compile(re.escape(SHARED) + r"(?P<target>.+?)(?:@(?P<host>\S+))?(?: (?P<resource>memory|gpus))?")
 _NAMED = 3
+_WAITS = "waits for "
 
 
 def shared_name(target: str, host: str = "") -> str:
@@ -58,7 +59,16 @@ def shortage(short: TokensShort, run_id: str) -> str:
     if short.before:
         goes = "goes" if len(short.before) == 1 else "go"
         reasons.append(f"{_runs(short.before, run_id)} {goes} first")
-    return f"waits for {token_text(short.token, short.amount)}: {'; '.join(reasons)}"
+    return f"{_WAITS}{token_text(short.token, short.amount)}: {'; '.join(reasons)}"
+
+
+def told_short(reason: str) -> str:
+    """Return what a step waits for whose :func:`shortage` was recorded as its reason; empty for other reasons.
+
+    >>> told_short("waits for 1 of token 'database': run ab12cd34 goes first"), told_short("attempt 1 failed")
+    ("1 of token 'database': run ab12cd34 goes first", '')
+    """
+    return reason.removeprefix(_WAITS) if reason.startswith(_WAITS) else ""
 
 
 def _runs(amounts: Sequence[tuple[str, float]], me: str) -> str:

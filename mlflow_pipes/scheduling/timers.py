@@ -7,7 +7,10 @@ import math
 from collections.abc import Iterator
 
 HELD_POLL_FIRST_S, HELD_POLL_MOST_S = 0.02, 0.5
-"""Waits between looks at what another run holds; each is half as long again as the one before."""
+"""Waits between looks at a key that another run holds; each is half as long again as the one before."""
+
+TOKENS_POLL_MOST_S = 0.25
+"""The longest wait between two requests for tokens: so long they may lie idle when another run gives them back."""
 
 RUN = ""
 """Stands for the whole run among the names of what has a deadline."""
@@ -16,15 +19,16 @@ RUN = ""
 class Polls:
     """When to look again at what others hold, less and less often."""
 
-    __slots__ = ("_due",)
+    __slots__ = ("_due", "_most_s")
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
         self._due: dict[str, tuple[float, float]] = {}
 
     def hold(self, name: str, now: float) -> None:
         """Look again after a while, longer each time."""
         _, wait = self._due.get(name, (0.0, HELD_POLL_FIRST_S / 1.5))
-        wait = min(wait * 1.5, HELD_POLL_MOST_S)
+        wait = min(wait * 1.5, self._most_s)
         self._due[name] = (now + wait, wait)
 
     def looking(self, name: str) -> None:
@@ -59,9 +63,9 @@ class Timers:
     __slots__ = ("_deadlines", "_held", "_retries", "tokens")
 
     def __init__(self) -> None:
-        self.tokens = Polls()
+        self.tokens = Polls(TOKENS_POLL_MOST_S)
         self._retries: list[tuple[float, str]] = []
-        self._held = Polls()
+        self._held = Polls(HELD_POLL_MOST_S)
         self._deadlines: list[tuple[float, str]] = []
 
     def retry_at(self, time: float, node: str) -> None:

@@ -116,8 +116,8 @@ class TokenLine:
                 )
             if amount > self._named[token]:
                 raise ConfigurationError(
-                    f"step {node!r} asks for {amount:g} of token {token!r}, but there are {self._named[token]:g} in "
-                    f"all: ask for fewer, or raise {token} under [tokens] in pipes.toml"
+                    f"step {node!r} asks for {amount:g} of token {token!r}, but in all there are {self._named[token]:g}"
+                    f": ask for fewer, or raise {token} under [tokens] in pipes.toml"
                 )
 
     def add(self, node: str, options: StepOptions, target: str) -> None:

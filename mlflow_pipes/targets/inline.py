@@ -77,7 +77,7 @@ class InlineTarget:
 
     def capacity(self) -> Capacity:
         """Return that one attempt runs at a time, whatever it asks for."""
-        return Capacity(cpus=float("inf"), memory_bytes=0, slots=1)
+        return Capacity(cpus=float("inf"), memory_bytes=0, slots=1, gpus=float("inf"))
 
     def submit(self, assignment: Assignment) -> None:
         """Take an attempt; the next ``poll`` runs it."""

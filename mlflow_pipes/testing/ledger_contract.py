@@ -133,7 +133,7 @@ class LedgerContract:
     def test_answers_come_in_the_order_of_the_questions(self, two_runs: Ledger) -> None:
         names = [str(number) for number in range(700)]
         two_runs.exchange([cached(name, name) for name in names[::2]], [], T0)
-        answers = two_runs.exchange([], [LookUp(key_of(name), hex_id("one")) for name in names], T0)
+        answers: list[Any] = two_runs.exchange([], [LookUp(key_of(name), hex_id("one")) for name in names], T0)
         assert [answer.key for answer in answers] == [key_of(name) for name in names]
         assert all(isinstance(answer, Hit) for answer in answers[::2])
         assert all(isinstance(answer, Claimed) for answer in answers[1::2])
@@ -220,7 +220,7 @@ class LedgerContract:
         for _ in range(3):
             records: list[Record] = [changed("one", name, Status.RUNNING, inputs={"x": name * 50}) for name in names]
             records += [cached(name, name) for name in names[::2]]
-            answers = two_runs.exchange(records, [LookUp(key_of(name), hex_id("one")) for name in names], T0)
+            answers: list[Any] = two_runs.exchange(records, [LookUp(key_of(name), hex_id("one")) for name in names], T0)
             assert [answer.key for answer in answers] == [key_of(name) for name in names]
             assert [answer.output for answer in answers[::2] if isinstance(answer, Hit)] == list(map(value, names[::2]))
             assert all(isinstance(answer, Claimed) for answer in answers[1::2])

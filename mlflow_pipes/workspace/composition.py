@@ -20,6 +20,7 @@ from mlflow_pipes.wording import short_text
 from mlflow_pipes.workspace.compute import make_targets, started
 from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 from mlflow_pipes.workspace.source_state import SourceLook
+from mlflow_pipes.workspace.supply import supply_of
 from mlflow_pipes.workspace.workspace import Workspace, open_ledger
 
 # What follows the start of workers is imported when they are on their way: engine, ledger, publisher.
@@ -154,6 +155,7 @@ def _run(
             clock=home.clock,
             new_id=random_id,
             environ=home.configuration.step_environ(home.folder),
+            supply=supply_of(home.configuration),
             inbox=inbox,
         )
         with (

@@ -72,8 +72,9 @@ def make_targets(
                 f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
             )
         table = configured[name]
-        options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes}
-        given = {**{key: value for key, value in options.items() if value}, **table.options}
+        options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes or None}
+        options["gpus"] = table.gpus
+        given = {**{key: value for key, value in options.items() if value is not None}, **table.options}
         make = _class_of(table.type, name)
         try:
             targets[name] = make(

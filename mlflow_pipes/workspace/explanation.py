@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.scheduling.critical_path import Link
+from mlflow_pipes.scheduling.shortage import amounts_text, told_short
 from mlflow_pipes.workspace.explain import Change, changes_text, compare
 from mlflow_pipes.workspace.records import Run, StepRun
 from mlflow_pipes.workspace.timeline import id_of, timeline
-from mlflow_pipes.workspace.waiting import Wait, waits_of
+from mlflow_pipes.workspace.waiting import StepTimes, Wait, waits_of
 from mlflow_pipes.workspace.workspace import Workspace
 
 
@@ -114,6 +115,7 @@ def _waits(home: Workspace, record: Run, found: StepRun, now: float) -> list[Wai
     asked = steps[found.node]
     if asked.status is Status.QUEUED and not asked.target:
         asked = replace(asked, target=_last_target(home, record, found))
+    asked = _with_tokens(home, asked, found)
     begin = record.started_at.timestamp()
     until = now if asked.start is None else asked.start
     key = found.key or None
@@ -126,6 +128,13 @@ def _waits(home: Workspace, record: Run, found: StepRun, now: float) -> list[Wai
             held.append((record.id, times.start, times.end))
     waits = waits_of(asked, steps, begin, now, held, certain=bool(found.key))
     return [replace(wait, on=tuple(id_of(node) for node in wait.on)) for wait in waits]
+
+
+def _with_tokens(home: Workspace, times: StepTimes, found: StepRun) -> StepTimes:
+    short = told_short(found.reason or "") if found.status is Status.QUEUED else ""
+    waited = home.runs.timings.token_waits(found.id)
+    in_words = tuple([(since, until, amounts_text(amounts)) for since, until, amounts in waited])
+    return replace(times, short=short, token_waits=in_words)
 
 
 def _last_target(home: Workspace, record: Run, found: StepRun) -> str:

@@ -86,6 +86,7 @@ class Outlook:
             durations=self.expected.seconds,
             estimates=self.estimates,
             known=self.known,
+            tokens=configuration.tokens,
         )
         timeout_s = self.graph.timeout_s
         runs = [node for node in self.graph.nodes if node not in self.known]

@@ -25,6 +25,7 @@ def run(
     tags: Mapping[str, str] | None = None,
     experiment: str | None = None,
     fail_fast: bool | None = None,
+    priority: int | None = None,
 ) -> Run:
     """Run a pipeline call or a step call to its end and return its record.
 
@@ -40,6 +41,7 @@ def run(
         tags: labels for the run.
         experiment: MLflow experiment; by default the pipeline's, else its name.
         fail_fast: overrides the pipeline's: whether the first failure stops everything.
+        priority: overrides the pipeline's: larger goes first where runs share targets or tokens.
 
     Raises:
         DeclarationError: the graph or the configuration is wrong; nothing has run.
@@ -47,6 +49,7 @@ def run(
         WorldError: the workspace cannot be used.
     """
     from mlflow_pipes.authoring import graph_of
+    from mlflow_pipes.authoring.settings import checked_priority
     from mlflow_pipes.worker.context import importing_user_module
     from mlflow_pipes.workspace.composition import run_graph
     from mlflow_pipes.workspace.workspace import Workspace, located
@@ -61,6 +64,8 @@ def run(
         raise error.with_traceback(None) from error.__cause__
     if fail_fast is not None:
         graph = replace(graph, fail_fast=fail_fast)
+    if priority is not None:
+        graph = replace(graph, priority=checked_priority(priority, f"run(priority={priority!r})"))
     home = workspace if isinstance(workspace, Workspace) else located(workspace)
     done = run_graph(graph, home, target=target, observers=observers, tags=tags or {}, experiment=experiment)
     if raise_on_failure and done.status != "succeeded":

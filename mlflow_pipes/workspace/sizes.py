@@ -14,15 +14,16 @@ from mlflow_pipes.wording import bytes_in
 from mlflow_pipes.workspace.configuration import TargetConfiguration
 
 Size: TypeAlias = int | Capacity | Mapping[str, Any]
-"""Workers of a target, or all of it: ``Capacity``, or a mapping with ``workers``, ``cpus`` and ``memory``."""
+"""Workers of a target, or all of it: ``Capacity``, or a mapping with ``workers``, ``cpus``, ``memory`` and ``gpus``."""
 
-_KEYS = ("workers", "cpus", "memory")
+_KEYS = ("workers", "cpus", "memory", "gpus")
 
 
 def capacity_of(name: str, size: Size) -> Capacity:
     """Return what a target of that size holds.
 
-    Without ``workers`` there is one a cpu, without ``cpus`` one a worker, without ``memory`` there is no limit.
+    Without ``workers`` there is one a cpu, without ``cpus`` one a worker, without ``memory`` there is no limit,
+    without ``gpus`` there are none.
 
     Raises:
         ConfigurationError: the size cannot be understood, or is nothing.
@@ -44,7 +45,8 @@ def capacity_of(name: str, size: Size) -> Capacity:
         raise _wrong(name, "must say workers or cpus", dict(size))
     if workers != int(workers):
         raise _wrong(name, "workers must be a whole number", workers)
-    return Capacity(cpus or float(workers), _memory(name, size.get("memory", 0)), int(workers))
+    memory_bytes = _memory(name, size.get("memory", 0))
+    return Capacity(cpus or float(workers), memory_bytes, int(workers), _whole(name, "gpus", size.get("gpus", 0)))
 
 
 def configured_capacity(target: TargetConfiguration) -> Capacity:
@@ -54,10 +56,11 @@ def configured_capacity(target: TargetConfiguration) -> Capacity:
         ConfigurationError: only a running cluster would know.
     """
     if target.type == "inline":
-        return Capacity(cpus=math.inf, slots=1)
+        return Capacity(cpus=math.inf, slots=1, gpus=math.inf)
     if target.type == "local":
         workers = target.workers or machine.processors()
-        return Capacity(float(target.cpus or workers), target.memory_bytes or machine.memory_bytes(), workers)
+        gpus = len(machine.gpus()) if target.gpus is None else target.gpus
+        return Capacity(float(target.cpus or workers), target.memory_bytes or machine.memory_bytes(), workers, gpus)
     raise ConfigurationError(
         f"how large target {target.name!r} (of type {target.type!r}) is, is not known before it runs: "
         f"say it, such as --target {target.name}:8"
@@ -108,6 +111,12 @@ def _above_zero(name: str, key: str, number: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
         raise _wrong(name, f"{key} must be a number above 0", number)
     return float(number)
+
+
+def _whole(name: str, key: str, number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf or number % 1:
+        raise _wrong(name, f"{key} must be a whole number from 0 upwards", number)
+    return int(number)
 
 
 def _memory(name: str, size: Any) -> int:

@@ -2,11 +2,12 @@
 
 The ledger keeps when attempts began and ended, not when a step became ready: that is when the last of its inputs was
 there. What passed after that was a wait for a key that another run held, for room on the target (a step left it
-meanwhile), or for the target to begin.
+meanwhile), or for the target to begin. Waits for tokens it does keep.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -16,7 +17,10 @@ from mlflow_pipes.model.run import Status
 WORTH_TELLING_S = 0.05
 """Shorter waits are the overhead of any step."""
 
-Kind: TypeAlias = Literal["inputs", "key", "room", "retry", "target"]
+_AT_ONCE_S = 5.0
+"""A worker has begun so long after its step was given tokens, at the latest: it may have to be started."""
+
+Kind: TypeAlias = Literal["inputs", "key", "room", "tokens", "retry", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +29,12 @@ class Wait:
 
     Attributes:
         kind: for its ``inputs``; for a ``key`` that another step or run was computing; for ``room`` on its target; for
-            the next attempt (``retry``); or for the ``target`` to begin, with nothing else in the way.
+            ``tokens`` that runs share; for the next attempt (``retry``); or for the ``target`` to begin, with nothing
+            else in the way.
         until: None while it lasts.
         on: what ended it: the input that came last, the step that left the target. While it lasts: the inputs that are
-            not there, the steps that fill the target. For a key the ids of the runs that were computing it.
+            not there, the steps that fill the target. For a key the ids of the runs that were computing it. For tokens
+            which, in words, and while it lasts who has them.
         certain: False where the ledger does not tell, and this is the likeliest.
     """
 
@@ -51,6 +57,8 @@ class StepTimes:
         target: where it runs; where it is not known yet, where it ran last.
         start: when its first attempt began, or None; for a reused step when it was reused.
         attempts: (start, end) of each attempt that has ended, in order.
+        short: for which tokens it waits now, in words; empty when it does not.
+        token_waits: (since, until, tokens in words) of each wait for tokens that is over, in order.
     """
 
     node: str
@@ -60,6 +68,8 @@ class StepTimes:
     start: float | None = None
     end: float | None = None
     attempts: tuple[tuple[float, float], ...] = ()
+    short: str = ""
+    token_waits: tuple[tuple[float, float, str], ...] = ()
 
 
 def waits_of(
@@ -93,8 +103,9 @@ def waits_of(
     )
     ready = begin if last is None else max(begin, _known(last.end, begin))
     waits = [Wait("inputs", begin, ready, (last.node,))] if last is not None else []
-    until = step.start
-    waits += _before_start(step, steps.values(), ready, until, now, holders, certain)
+    first = _for_tokens(step, ready, step.start)
+    until = first[0].since if first else step.start
+    waits += [*_before_start(step, steps.values(), ready, until, now, holders, certain), *first]
     waits += _between_attempts(step)
     return [wait for wait in waits if wait.until is None or wait.seconds(now) >= WORTH_TELLING_S]
 
@@ -133,17 +144,30 @@ def _before_start(
 
 def _lasting(step: StepTimes, steps: Iterable[StepTimes], ready: float) -> Wait:
     """Return what a step waits for that has its inputs and has not begun."""
+    if step.short:
+        return Wait("tokens", ready, None, (step.short,))
     if step.status is not Status.QUEUED:
         return Wait("key", ready, None, certain=False)
     return Wait("room", ready, None, tuple(one.node for one in _occupants(step, steps) if one.end is None))
 
 
 def _between_attempts(step: StepTimes) -> list[Wait]:
-    starts = [start for start, _ in step.attempts[1:]]
-    waits = [Wait("retry", end, start) for (_, end), start in zip(step.attempts, starts, strict=False)]
+    waits: list[Wait] = []
+    for (_, end), (start, _) in itertools.pairwise(step.attempts):
+        for_tokens = _for_tokens(step, end, start)
+        waits += [Wait("retry", end, for_tokens[0].since if for_tokens else start), *for_tokens]
     if step.attempts and step.status is Status.QUEUED:
-        waits.append(Wait("retry", step.attempts[-1][1], None))
+        since = step.attempts[-1][1]
+        waits.append(Wait("tokens", since, None, (step.short,)) if step.short else Wait("retry", since, None))
     return waits
+
+
+def _for_tokens(step: StepTimes, since: float, start: float | None) -> list[Wait]:
+    """Return the waits for tokens, after *since*, that ended when an attempt began at *start*."""
+    if start is None:
+        return []
+    found = [one for one in step.token_waits if one[1] > since and one[0] <= start and one[1] <= start + _AT_ONCE_S]
+    return [Wait("tokens", max(since, began), min(until, start), (tokens,)) for began, until, tokens in found]
 
 
 def _occupants(step: StepTimes, steps: Iterable[StepTimes]) -> list[StepTimes]:

@@ -40,6 +40,12 @@ parameters are options that stand after it; see them with: pipes run FILE --help
     default=None,
     help="After a failure do all that does not depend on it, or stop at once.  [default: what the pipeline says]",
 )
+@click.option(
+    "--priority",
+    type=int,
+    metavar="N",
+    help="Larger goes first where runs share targets or tokens.  [default: what the pipeline says]",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
 @json_option
 @click.pass_context
@@ -53,6 +59,7 @@ def command(
     tags: Sequence[str],
     experiment: str | None,
     go_on: bool | None,
+    priority: int | None,
     quiet: bool,
     as_json: bool,
     **_: Any,
@@ -72,6 +79,7 @@ def command(
         tags=parsed_tags(tags),
         experiment=experiment,
         fail_fast=None if go_on is None else not go_on,
+        priority=priority,
     )
     if as_json:
         from mlflow_pipes.cli.records import run_record

@@ -15,6 +15,7 @@ from mlflow_pipes.machine import capacity
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
 from mlflow_pipes.targets.local import spare_zygote, wire
 from mlflow_pipes.targets.local.crew import Crew
+from mlflow_pipes.targets.local.gpus import named_gpus, seeing_its_gpus
 from mlflow_pipes.targets.local.reporter import Reporter
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink
@@ -47,6 +48,7 @@ class LocalTarget:
         workers: how many attempts run at once; by default as many as there are processors for this process.
         cpus: sum of the ``cpus`` of attempts that run at once; by default as many as workers.
         memory_bytes: sum of the ``memory_bytes`` of attempts that run at once; by default the machine's.
+        gpus: how many graphics processors attempts can have; by default as many as this process may use.
         checkout: folder where input files are laid out for reading.
         scratch: folder in which attempts have their temporary folders.
         workspace: the workspace's folder, for ``current_run()``.
@@ -62,6 +64,7 @@ class LocalTarget:
         workers: int | None = None,
         cpus: float | None = None,
         memory_bytes: int = 0,
+        gpus: int | None = None,
         checkout: Path,
         scratch: Path,
         workspace: str = "",
@@ -72,6 +75,7 @@ class LocalTarget:
         self.workers = workers or capacity.processors()
         self._cpus = float(cpus or self.workers)
         self._memory_bytes = memory_bytes or capacity.memory_bytes()
+        self._gpus = named_gpus(gpus)
         self._datastore = datastore
         self._checkout = checkout
         self._scratch = scratch
@@ -104,7 +108,7 @@ class LocalTarget:
 
     def capacity(self) -> Capacity:
         """Return what the pool holds at once."""
-        return Capacity(cpus=self._cpus, memory_bytes=self._memory_bytes, slots=self.workers)
+        return Capacity(self._cpus, self._memory_bytes, self.workers, len(self._gpus))
 
     def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:
         """Start workers that import what *functions* are found in: one for each entry, as far as there are places."""
@@ -123,7 +127,7 @@ class LocalTarget:
             raise TargetError(f"target {self.name!r} is not started, or closed")
         if self._broken:
             raise TargetError(self._broken)
-        self._waiting.append(assignment)
+        self._waiting.append(seeing_its_gpus(assignment, self._gpus))
         self._dispatch()
 
     def cancel(self, attempt: AttemptId) -> None:
@@ -196,19 +200,36 @@ class LocalTarget:
     # --- giving work ---------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._waiting and self._idle:
-            link = self._idle.pop()  # the one that worked last: its caches are warm
-            if link.state is State.IDLE:
-                self._begin(link, self._waiting.popleft())
+        for _ in range(len(self._waiting)):
+            assignment = self._waiting.popleft()
+            link = self._idle_for(assignment)
+            if link is None:
+                self._waiting.append(assignment)
+            else:
+                self._begin(link, assignment)
         if not self._waiting or not self._open:
             return
         links = self._crew.links.values()
         starting = sum(link.state is State.STARTING for link in links)
+        if starting < len(self._waiting) and len(links) >= self.workers and self._idle:
+            self._crew.let_go(self._idle.pop())  # it is not fresh, and what waits asks for graphics processors
         try:
             for _ in range(min(len(self._waiting) - starting, self.workers - len(links))):
                 self._crew.hear(self._crew.spawn())
         except TargetError as error:
             self._break(str(error))
+
+    def _idle_for(self, assignment: Assignment) -> WorkerLink | None:
+        """Take an idle worker: the one that worked last, whose caches are warm; for graphics processors a fresh one.
+
+        A process keeps to the graphics processors that it saw first, and to memory on them until it ends.
+        """
+        self._idle = [link for link in self._idle if link.state is State.IDLE]
+        fitting = [link for link in self._idle if link.is_fresh or not assignment.gpus]
+        if not fitting:
+            return None
+        self._idle.remove(fitting[-1])
+        return fitting[-1]
 
     def _begin(self, link: WorkerLink, assignment: Assignment) -> None:
         link.state = State.BUSY
@@ -237,7 +258,7 @@ class LocalTarget:
             self._waiting.appendleft(assignment)
             return
         if link.state is State.BUSY:
-            if ended.worn:
+            if ended.worn or assignment.gpus:
                 self._crew.let_go(link)
             else:
                 self._rest(link)

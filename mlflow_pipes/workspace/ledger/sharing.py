@@ -13,7 +13,7 @@ from mlflow_pipes.workspace.ledger.flights import LEASE_S, Orchestrator, is_sile
 from mlflow_pipes.workspace.ledger.rows import SqlRow, json_text
 from mlflow_pipes.workspace.ledger.statements import Statements
 
-# Who waits asks at least every half a second. Who has not for so long is not there to take what becomes free.
+# Who waits asks every quarter of a second. Who has not for so long is not there to take what becomes free.
 WAITING_COUNTS_S = 2.0
 # What the databases hold; nobody needs more urgent runs.
 _MOST_URGENT = 2**63 - 1

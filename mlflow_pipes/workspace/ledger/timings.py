@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -84,6 +85,13 @@ class Timings:
             .where(_steps.key.not_in(select(_entries.key).where(_entries.key == _steps.key, ~_entries.reuse)))
         )
         return [Holder(*row) for row in self._database.rows(query)]
+
+    def token_waits(self, step_run_id: str) -> list[tuple[float, float, dict[str, float]]]:
+        """Return from when to when a step waited for tokens before it began, and for how many of each; in order."""
+        waits = tables.token_waits.c
+        query = select(waits.since, waits.until, waits.amounts).where(waits.step_run_id == step_run_id)
+        found = self._database.rows(query.order_by(waits.since))
+        return [(since, until, json.loads(text)) for since, until, text in found]
 
     def duration_s(self, step_run_id: str) -> float | None:
         """Return how long a step's run took; None when it is not known."""

@@ -364,7 +364,7 @@ def test_a_step_that_asks_for_all_of_a_token_gets_it_though_others_come_and_go()
     ("options", "told"),
     [
         ({"tokens": {"databse": 1}}, "'databse', which is not configured; did you mean 'database'"),
-        ({"tokens": {"database": 3}}, "3 of token 'database', but there are 2 in all"),
+        ({"tokens": {"database": 3}}, "3 of token 'database', but in all there are 2: ask for fewer"),
         ({"gpus": 1}, "gpus=1, but target 'local' has 0 gpus"),
         ({"cpus": 4.5}, "cpus=4.5, but target 'local' has 4 cpus"),
     ],

@@ -8,6 +8,7 @@ from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
 from mlflow_pipes.model.run import AttemptEnded, CodeSeen, LookUp, RunEnded, Status
 from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
+from mlflow_pipes.model.tokens import TokensGranted
 from mlflow_pipes.testing.ledger_contract import (
     T0,
     LedgerContract,
@@ -20,6 +21,8 @@ from mlflow_pipes.testing.ledger_contract import (
     started,
     value,
 )
+from mlflow_pipes.testing.token_contract import TokenContract, request, returned
+from mlflow_pipes.workspace.ledger import tables
 from mlflow_pipes.workspace.ledger.history import History
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.place import parse_place
@@ -36,7 +39,7 @@ def ledger(either_ledger):
     opened.close()
 
 
-class TestSqlLedgerInMemory(LedgerContract, OutboxContract):
+class TestSqlLedgerInMemory(LedgerContract, OutboxContract, TokenContract):
     @pytest.fixture
     def ledger(self):
         opened = SqlLedger.open(":memory:")
@@ -45,7 +48,7 @@ class TestSqlLedgerInMemory(LedgerContract, OutboxContract):
 
 
 @pytest.mark.integration
-class TestSqlLedgerOnPostgresql(LedgerContract, OutboxContract):
+class TestSqlLedgerOnPostgresql(LedgerContract, OutboxContract, TokenContract):
     @pytest.fixture
     def ledger(self, postgresql):
         opened = SqlLedger.open(parse_place(postgresql.new_schema(), {}, "test"))
@@ -53,7 +56,7 @@ class TestSqlLedgerOnPostgresql(LedgerContract, OutboxContract):
         opened.close()
 
 
-class TestSqlLedgerInAFile(LedgerContract):
+class TestSqlLedgerInAFile(LedgerContract, TokenContract):
     @pytest.fixture
     def ledger(self, tmp_path):
         opened = SqlLedger.open(tmp_path / "an ödd #name? 100%.db")
@@ -141,6 +144,36 @@ def test_a_claim_of_a_dead_process_of_this_host_is_dead_at_once(ledger):
     ledger.exchange([], [LookUp(key_of("a"), hex_id("dead")), LookUp(key_of("b"), hex_id("live"))], T0)
     a, b = ledger.exchange([], [LookUp(key_of("a"), "x"), LookUp(key_of("b"), "x")], T0)
     assert [type(answer).__name__ for answer in (a, b)] == ["Claimed", "Held"]
+
+
+def test_tokens_of_a_dead_process_of_this_host_are_free_at_once(ledger):
+    ledger.exchange([started("one", host=this_host(), process=DEAD), started("two")], [], T0)
+    ledger.exchange([], [request("one", amount=2), request("one", "waits", amount=2, priority=9)], T0)
+    assert ledger.exchange([], [request("two", amount=2)], T0) == [TokensGranted("load")]
+
+
+def test_tokens_of_an_interrupted_run_are_free(ledger):
+    ledger.exchange([started("one", host=this_host(), process=DEAD), started("two")], [], T0)
+    ledger.exchange([], [request("one", amount=2)], T0)
+    ledger.interrupt_dead_runs(T0)
+    assert not ledger.database.rows(tables.token_requests.select())
+
+
+def test_only_who_asks_for_tokens_pays_for_them(tmp_path):
+    ledger = SqlLedger.open(tmp_path / "l.db")
+    ledger.exchange([started("one"), declared("one", "load")], [], T0)
+    asked = []
+    ledger.database.core().connection.dbapi_connection.set_trace_callback(asked.append)
+    question = LookUp(key_of("load"), hex_id("one"))
+    (claimed,) = ledger.exchange([changed("one", "load", Status.QUEUED)], [question], T0)
+    ledger.exchange([changed("one", "load", Status.RUNNING)], [], T0)
+    ledger.exchange([cached("load", "42", claimed.token), changed("one", "load", Status.SUCCEEDED)], [], T0)
+    ledger.heartbeat(hex_id("one"), T0)
+    assert asked
+    assert not [sql for sql in asked if "token_" in sql]
+    ledger.exchange([returned("one")], [request("one")], T0)
+    assert [sql for sql in asked if "token_" in sql]
+    ledger.close()
 
 
 def test_a_run_whose_process_died_is_interrupted_with_its_unfinished_steps(ledger):

@@ -1,6 +1,7 @@
 """For what steps waited, derived from when they and the others ran."""
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,29 @@ def test_a_key_that_was_given_back_leads_to_a_wait_for_room():
 def test_time_between_attempts_is_a_wait_for_the_next():
     flaky = ran("flaky", 0.0, 9.0, attempts=((0.0, 1.0), (3.0, 4.0), (8.0, 9.0)))
     assert waits(flaky) == [("retry", 1.0, 3.0, ()), ("retry", 4.0, 8.0, ())]
+
+
+def test_a_step_waits_for_room_then_for_tokens():
+    busy = ran("busy", 0.0, 3.0)
+    train = replace(ran("train", 9.02, 10.0), token_waits=((3.01, 9.0, "1 of token 'database'"),))
+    assert waits(train, busy) == [
+        ("room", 0.0, 3.01, ("busy",)),
+        ("tokens", 3.01, 9.0, ("1 of token 'database'",)),
+    ]
+
+
+def test_each_attempt_may_wait_for_tokens():
+    waited = ((0.0, 1.0, "a"), (4.0, 7.0, "b"))
+    flaky = replace(ran("flaky", 1.0, 9.0, attempts=((1.0, 2.0), (7.01, 9.0))), token_waits=waited)
+    assert waits(flaky) == [("tokens", 0.0, 1.0, ("a",)), ("retry", 2.0, 4.0, ()), ("tokens", 4.0, 7.0, ("b",))]
+
+
+def test_under_way_a_step_says_which_tokens_it_waits_for():
+    load = ran("load", 0.0, 5.0)
+    asked = StepTimes("train", Status.QUEUED, ("load",), "local", short="1 of token 'database': ...")
+    assert waits(asked, load)[1:] == [("tokens", 5.0, None, ("1 of token 'database': ...",))]
+    again = replace(asked, start=6.0, attempts=((6.0, 8.0),))
+    assert waits(again, load)[-1] == ("tokens", 8.0, None, ("1 of token 'database': ...",))
 
 
 def test_under_way_a_step_says_which_inputs_are_not_there():
