@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from mlflow_pipes.authoring.binding import Bound, Nest, references_in
@@ -17,7 +18,7 @@ from mlflow_pipes.authoring.step import Step
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.hints import plain_function
 from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Growth, Outcome, Output, StepNode
-from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition
+from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition, StepOptions
 
 Identify: TypeAlias = Callable[[Callable[..., Any], Settings], tuple[CodeFingerprint, FunctionReference]]
 
@@ -148,6 +149,7 @@ class _Nodes:
         self._ids = ids
         self._identify = identify
         self._definitions: dict[Any, StepDefinition] = {}
+        self._predicates: dict[int, FunctionReference] = {}
         self._identities: dict[Any, tuple[CodeFingerprint, FunctionReference]] = {}
 
     def of(self, calls: Sequence[Call]) -> dict[str, StepNode]:
@@ -183,7 +185,7 @@ class _Nodes:
                 name: bound if type(bound) is Constant else self.binding(bound)
                 for name, bound in call.arguments.items()
             },
-            options=call.options,
+            options=call.options if call.options.retries.when is None else self._shipped(call.options),
             after=tuple([ids[other] for other, any_end in call.after if not any_end]) if call.after else (),
             after_any=tuple([ids[other] for other, any_end in call.after if any_end]) if call.after else (),
             group=None if call.group is None else ids[call.group],
@@ -224,6 +226,15 @@ class _Nodes:
             for ref in references_in(bound)
         ]
         return f"output of {', '.join(refs)}"
+
+    def _shipped(self, options: StepOptions) -> StepOptions:
+        """Return options whose retry predicate is named such that a worker finds it."""
+        when = options.retries.when
+        if not callable(when):
+            return options
+        if id(when) not in self._predicates:
+            self._predicates[id(when)] = self._identify(when, Settings(getattr(when, "__name__", "retry_if")))[1]
+        return replace(options, retries=replace(options.retries, when=self._predicates[id(when)]))
 
     def _definition(self, step: Step[..., Any]) -> StepDefinition:
         settings = step.settings

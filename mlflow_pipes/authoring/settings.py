@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
@@ -32,6 +32,7 @@ class CallOptions(TypedDict, total=False):
     optional: bool
     retries: int | RetryPolicy
     retry_on: Errors
+    retry_if: Callable[[BaseException], bool]
     reuse: ReuseMode
     max_age_s: float | None
     priority: int
@@ -70,7 +71,7 @@ def changed(settings: Settings, changes: Mapping[str, Any], culprit: str) -> Set
                 inner["memory_bytes"] = bytes_of(value, culprit)
             case "tokens":
                 inner["tokens"] = _tokens(value, culprit)
-            case "retries" | "retry_on":
+            case "retries" | "retry_on" | "retry_if":
                 continue
             case "tags":
                 inner["tags"] = {**settings.options.tags, **checked_tags(value, culprit)}
@@ -80,7 +81,7 @@ def changed(settings: Settings, changes: Mapping[str, Any], culprit: str) -> Set
                 top["uses"] = tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
             case _:
                 top[option] = value
-    if "retries" in changes or "retry_on" in changes:
+    if changes.keys() & {"retries", "retry_on", "retry_if"}:
         inner["retries"] = _retries(settings.options.retries, changes, culprit)
     if inner:
         top["options"] = dataclasses.replace(settings.options, **inner)
@@ -218,6 +219,17 @@ def _retries(policy: RetryPolicy, changes: Mapping[str, Any], culprit: str) -> R
             raise DeclarationError(
                 f"{culprit}: retry_on says when to try again, but there are no retries; add retries=2"
             )
+    if "retry_if" in changes:
+        policy = dataclasses.replace(policy, when=changes["retry_if"])
+        if not policy.count:
+            raise DeclarationError(
+                f"{culprit}: retry_if says when to try again, but there are no retries; add retries=2"
+            )
+    if policy.when is not None and not callable(policy.when):
+        raise DeclarationError(
+            f"{culprit}: retry_if={policy.when!r} is not a function; give one that takes the exception and returns "
+            "whether another try is worth it"
+        )
     return policy
 
 

@@ -184,6 +184,7 @@ def step(
     optional: bool = False,
     retries: int | RetryPolicy = 0,
     retry_on: Errors = (),
+    retry_if: Callable[[BaseException], bool] | None = None,
     reuse: ReuseMode = "content",
     max_age_s: float | None = None,
     version: str | None = None,
@@ -213,7 +214,7 @@ def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``max_depth``: how deep calls returned by calls may stand in each other below it;
             ``optional``: whether its failure fails nothing else: only what needs its output is skipped;
             ``retries``: further attempts after a failed one, or a ``RetryPolicy``; ``retry_on``: only after these
-            exceptions;
+            exceptions; ``retry_if``: only if this function, given the exception, says so;
             ``reuse``: ``"content"``, or ``"never"`` for effects; ``max_age_s``: reuse only what is younger;
             ``version``: a text that is added to the code fingerprint, or stands for it with ``replace_code=True``;
             ``uses``: functions, classes or modules that the code reaches in ways that cannot be followed;

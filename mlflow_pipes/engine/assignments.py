@@ -10,7 +10,7 @@ from mlflow_pipes.fingerprint import reaches_mlflow
 from mlflow_pipes.model.attempt import Assignment, AttemptId
 from mlflow_pipes.model.graph import StepNode
 from mlflow_pipes.model.run import RunStarted
-from mlflow_pipes.model.step import CodeFingerprint
+from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, ImportedFunction, PickledFunction
 
 
 class Assignments:
@@ -47,6 +47,7 @@ class Assignments:
             random_seed=int(facts.key[:8], 16),
             tracks_mlflow=self._tracks_mlflow(node.step.code),
             tags=node.options.tags,
+            retry_when=_shipped(node.options.retries.when),
         )
 
     def _tracks_mlflow(self, code: CodeFingerprint) -> bool:
@@ -54,6 +55,11 @@ class Assignments:
         if tracks is None:
             tracks = self._tracking[code.digest] = reaches_mlflow(code)
         return tracks
+
+
+def _shipped(when: object) -> FunctionReference | None:
+    assert when is None or isinstance(when, ImportedFunction | PickledFunction), "graphs hold references"
+    return when
 
 
 def idempotency_key(first_run_id: str, node: str, key: str) -> str:

@@ -11,8 +11,8 @@ from mlflow_pipes import content
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.model.artifact import Artifact, Leaf
 from mlflow_pipes.model.graph import Gather, Growth, MapOver, Output, PathItem, StepNode, Stored
-from mlflow_pipes.model.growth import grafted, located
-from mlflow_pipes.model.step import ImportedFunction, StepDefinition
+from mlflow_pipes.model.growth import grafted, located, located_function
+from mlflow_pipes.model.step import ImportedFunction, StepDefinition, StepOptions
 from mlflow_pipes.ports import Datastore
 from mlflow_pipes.wording import label_text
 
@@ -39,9 +39,16 @@ def returned(node: StepNode, output: Artifact, taken: Container[str], datastore:
         for one in growth.nodes.values():
             if id(one.step) not in steps:
                 steps[id(one.step)] = located(one.step, function.root, known)
-            nodes[one.id] = replace(one, step=steps[id(one.step)])
+            nodes[one.id] = replace(one, step=steps[id(one.step)], options=_located(one.options, function.root, known))
         growth = replace(growth, nodes=nodes)
     return grafted(growth, node, taken)
+
+
+def _located(options: StepOptions, root: str, known: Mapping[str, str]) -> StepOptions:
+    when = options.retries.when
+    if not isinstance(when, ImportedFunction):
+        return options
+    return replace(options, retries=replace(options.retries, when=located_function(when, root, known)))
 
 
 def mapped(node: StepNode, arguments: Mapping[str, Artifact], taken: Container[str], datastore: Datastore) -> Growth:

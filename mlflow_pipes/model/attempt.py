@@ -42,6 +42,7 @@ class Assignment:
         random_seed: for code that wants one; derived from the action key.
         tracks_mlflow: the code reaches ``mlflow``: prepare it before the call.
         tags: labels of the step, for ``current_run()``.
+        retry_when: tells of an exception whether another attempt is worth it; None when nobody asks.
     """
 
     attempt: AttemptId
@@ -58,6 +59,7 @@ class Assignment:
     random_seed: int = 0
     tracks_mlflow: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
+    retry_when: FunctionReference | None = None
 
 
 class FailureKind(StrEnum):
@@ -85,6 +87,7 @@ class Failure:
             "Exception")``; builtins without module).
         traceback: text, the user's own frames first, without ours.
         blobs: for ``INPUT``: the blobs that are missing or corrupt, each as ``str(digest)``.
+        worth_retrying: what the step's own predicate says of the exception; None when it has none.
     """
 
     kind: FailureKind
@@ -92,6 +95,7 @@ class Failure:
     exception: tuple[str, ...] = ()
     traceback: str = ""
     blobs: tuple[str, ...] = ()
+    worth_retrying: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

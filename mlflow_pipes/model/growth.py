@@ -8,14 +8,20 @@ from dataclasses import replace
 from posixpath import join, normpath, relpath
 
 from mlflow_pipes.model.graph import Binding, Gather, GroupNode, Growth, Output, StepNode
-from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, ImportedFunction, StepDefinition
+from mlflow_pipes.model.step import FunctionReference, ImportedFunction, StepDefinition
 
 _AGAIN = re.compile(r"~(\d+)$")
 
 
 def portable(step: StepDefinition, root: str) -> StepDefinition:
     """Return a step whose files are named from *root*, so that another checkout can read it."""
-    return _moved(step, lambda file: relpath(file, root))
+    sources = tuple([(relpath(file, root), hash_) for file, hash_ in step.code.sources])
+    return replace(step, code=replace(step.code, sources=sources), function=portable_function(step.function, root))
+
+
+def portable_function(function: FunctionReference, root: str) -> FunctionReference:
+    """Return a reference whose files are named from *root*."""
+    return _moved(function, lambda file: relpath(file, root))
 
 
 def located(step: StepDefinition, root: str, known: Mapping[str, str]) -> StepDefinition:
@@ -26,27 +32,32 @@ def located(step: StepDefinition, root: str, known: Mapping[str, str]) -> StepDe
         root: folder of the step that returned the call.
         known: hashes of source files as they are now. What they changed besides the step's code is allowed for.
     """
-    moved = _moved(step, lambda file: normpath(join(root, file)))
-    function = moved.function
-    if isinstance(function, ImportedFunction):
-        sources = tuple([(file, known.get(file, hash_)) for file, hash_ in function.sources])
-        moved = replace(moved, function=replace(function, sources=sources))
-    return moved
+    sources = tuple([(_at(root, file), hash_) for file, hash_ in step.code.sources])
+    function = located_function(step.function, root, known)
+    return replace(step, code=replace(step.code, sources=sources), function=function)
 
 
-def _moved(step: StepDefinition, move: Callable[[str], str]) -> StepDefinition:
-    code: CodeFingerprint = replace(
-        step.code, sources=tuple([(move(file), hash_) for file, hash_ in step.code.sources])
+def located_function(function: FunctionReference, root: str, known: Mapping[str, str]) -> FunctionReference:
+    """Undo :func:`portable_function`; arguments as of :func:`located`."""
+    moved = _moved(function, lambda file: _at(root, file))
+    if not isinstance(moved, ImportedFunction):
+        return moved
+    return replace(moved, sources=tuple([(file, known.get(file, hash_)) for file, hash_ in moved.sources]))
+
+
+def _at(root: str, file: str) -> str:
+    return normpath(join(root, file))
+
+
+def _moved(function: FunctionReference, move: Callable[[str], str]) -> FunctionReference:
+    if not isinstance(function, ImportedFunction):
+        return function
+    return replace(
+        function,
+        file=move(function.file) if function.file else "",
+        root=move(function.root) if function.root else "",
+        sources=tuple([(move(file), hash_) for file, hash_ in function.sources]),
     )
-    function: FunctionReference = step.function
-    if isinstance(function, ImportedFunction):
-        function = replace(
-            function,
-            file=move(function.file) if function.file else "",
-            root=move(function.root) if function.root else "",
-            sources=tuple([(move(file), hash_) for file, hash_ in function.sources]),
-        )
-    return replace(step, code=code, function=function)
 
 
 def grafted(growth: Growth, onto: StepNode, taken: Container[str]) -> Growth:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -20,6 +20,7 @@ class RetryPolicy:
         jitter: share of the wait that chance may add or take, 0 to 1.
         on: names of exception classes (``ValueError`` or ``package.module.Error``) that are worth another try,
             matched against the exception's whole MRO; empty means any. A lost worker always is worth one.
+        when: a function that is given the exception and tells whether another try is worth it; asked by the worker.
     """
 
     count: int = 0
@@ -27,6 +28,7 @@ class RetryPolicy:
     max_delay_s: float = 300.0
     jitter: float = 0.1
     on: tuple[str, ...] = ()
+    when: Callable[[BaseException], bool] | FunctionReference | None = None
 
 
 @dataclass(frozen=True, slots=True)

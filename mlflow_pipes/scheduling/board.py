@@ -187,9 +187,8 @@ class Board:
     def _begin(self, node: str, gpus: tuple[int, ...]) -> list[Command]:
         self.status[node] = Status.RUNNING
         number = self.number[node] = self.number.get(node, 0) + 1
-        total = self.nodes[node].options.total_timeout_s
-        if number == 1 and total is not None:
-            self.timers.end_by(self.now + total, node)
+        if number == 1:
+            self.start_total(node)
         submit = Submit(node, number, self.target_of[node], gpus)
         return [submit, Changed(node, Status.RUNNING), *self.containers_started(node)]
 
@@ -246,6 +245,12 @@ class Board:
             return []
         self._ask_next(self.tokens.forget(node))
         return self._return_tokens(node)
+
+    def start_total(self, node: str) -> None:
+        """Begin to count the time that a step may take in all; of a map each item's counts, not the map's."""
+        step = self.nodes[node]
+        if step.options.total_timeout_s is not None and step.maps is None:
+            self.timers.end_by(self.now + step.options.total_timeout_s, node)
 
     def containers_started(self, node: str) -> list[Command]:
         """Note that a node in them runs; return the new statuses of the sub-pipelines around it."""

@@ -35,9 +35,11 @@ def is_worth_retrying(policy: RetryPolicy, failures: int, failure: Failure) -> b
     """Tell whether a step that failed *failures* times, lastly by *failure*, gets another attempt."""
     if failures > policy.count or failure.kind not in RETRIED_KINDS:
         return False
-    if failure.kind is not FailureKind.EXCEPTION or not policy.on:
+    if failure.kind is not FailureKind.EXCEPTION:
         return True
-    return bool(set(policy.on) & _names(failure.exception))
+    if policy.on and not set(policy.on) & _names(failure.exception):
+        return False
+    return policy.when is None or bool(failure.worth_retrying)
 
 
 def _names(exception: Iterable[str]) -> set[str]:

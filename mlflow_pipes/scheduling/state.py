@@ -262,6 +262,7 @@ class RunState:
             if self._board.status[node] is not Status.LOOKING_UP:
                 return []
             self._board.timers.let_go(node)
+            self._board.start_total(node)
             commands += [Changed(node, Status.RUNNING), *self._board.containers_started(node)]
         else:
             if not self._board.is_current(node, event.number):

@@ -123,11 +123,24 @@ def _attempt(
         with entered(Scope(declaration)):  # calls of further steps that it makes are declared, as in a pipeline
             value = found.call(arguments)
     except BaseException as error:  # noqa: BLE001 - a step may raise anything, also SystemExit
-        return failures.of_exception(error)
+        return _judged(failures.of_exception(error), error, assignment, logged)
     finally:
         arguments.clear()  # frees the inputs before the output is encoded
         _keep_logged(calls, datastore, logged)
     return _stored(value, found, datastore, declaration, assignment, logged)
+
+
+def _judged(failure: Failure, error: BaseException, assignment: Assignment, logged: _Logged) -> Failure:
+    """Ask the step's own predicate whether another attempt is worth it."""
+    if assignment.retry_when is None or failure.kind is not FailureKind.EXCEPTION:
+        return failure
+    try:
+        worth = bool(_functions.find(assignment.retry_when).function(error))
+    except BaseException as other:  # noqa: BLE001 - it is the user's code
+        why = failures.of_exception(other).message
+        logged.warnings.append(f"retry_if failed, so there is no other attempt: {why}")
+        worth = False
+    return replace(failure, worth_retrying=worth)
 
 
 def _stored(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.content.codec import Encoded, Stored, Storing
@@ -16,10 +16,11 @@ from mlflow_pipes.errors import BlobCorruptError
 from mlflow_pipes.model.artifact import from_plain, to_plain
 from mlflow_pipes.model.graph import Binding, Gather, GroupNode, Growth, MapOver, Output, StepNode
 from mlflow_pipes.model.graph import Stored as StoredValue
-from mlflow_pipes.model.growth import portable
+from mlflow_pipes.model.growth import portable, portable_function
 from mlflow_pipes.model.step import (
     CodeFingerprint,
     CodeLeaf,
+    FunctionReference,
     ImportedFunction,
     PickledFunction,
     RetryPolicy,
@@ -133,7 +134,7 @@ class _Writer:
         known = self._options.get(id(options))
         if known is None:
             known = self._options[id(options)] = len(self._plain_options)
-            self._plain_options.append({**asdict(options), "tags": dict(options.tags)})
+            self._plain_options.append(_plain_options(options, self._growth.root))
         return known
 
 
@@ -165,17 +166,26 @@ def _plain_binding(binding: Binding) -> dict[str, Any]:
     raise TypeError(f"a graph that a step returns holds stored values, not {binding!r}")
 
 
-def _plain_step(step: StepDefinition) -> dict[str, Any]:
-    function = step.function
+def _plain_options(options: StepOptions, root: str) -> dict[str, Any]:
+    when = options.retries.when
+    plain = asdict(replace(options, retries=replace(options.retries, when=None)))
+    if isinstance(when, ImportedFunction | PickledFunction):
+        plain["retries"]["when"] = _plain_function(portable_function(when, root) if root else when)
+    return plain
+
+
+def _plain_function(function: FunctionReference) -> dict[str, Any]:
     if isinstance(function, ImportedFunction):
-        where: dict[str, Any] = asdict(function)
-    else:
-        where = {"qualname": function.qualname, "payload": base64.b64encode(function.payload).decode("ascii")}
+        return asdict(function)
+    return {"qualname": function.qualname, "payload": base64.b64encode(function.payload).decode("ascii")}
+
+
+def _plain_step(step: StepDefinition) -> dict[str, Any]:
     return {
         "name": step.name,
         "reuse": step.reuse,
         "max_age_s": step.max_age_s,
-        "function": where,
+        "function": _plain_function(step.function),
         "code": {
             "digest": step.code.digest,
             "leaves": [[leaf.kind, leaf.name, leaf.digest, leaf.via] for leaf in step.code.leaves],
@@ -205,7 +215,14 @@ def _read(root: memoryview) -> Growth:
 
 
 def _retries(plain: dict[str, Any]) -> RetryPolicy:
-    return RetryPolicy(**{**plain, "on": tuple(plain["on"])})
+    when = plain.get("when")
+    return RetryPolicy(**{**plain, "on": tuple(plain["on"]), "when": None if when is None else _function(when)})
+
+
+def _function(plain: dict[str, Any]) -> FunctionReference:
+    if "payload" in plain:
+        return PickledFunction(plain["qualname"], base64.b64decode(plain["payload"]))
+    return ImportedFunction(**{**plain, "sources": tuple([(file, hash_) for file, hash_ in plain["sources"]])})
 
 
 def _node(plain: dict[str, Any], steps: list[StepDefinition], options: list[StepOptions]) -> StepNode:
@@ -232,7 +249,6 @@ def _binding(plain: dict[str, Any]) -> Binding:
 
 def _step(plain: dict[str, Any]) -> StepDefinition:
     code = plain["code"]
-    where = plain["function"]
     return StepDefinition(
         name=plain["name"],
         code=CodeFingerprint(
@@ -242,11 +258,7 @@ def _step(plain: dict[str, Any]) -> StepDefinition:
             warnings=tuple(code["warnings"]),
             distributions=frozenset(code["distributions"]),
         ),
-        function=(
-            PickledFunction(where["qualname"], base64.b64decode(where["payload"]))
-            if "payload" in where
-            else ImportedFunction(**{**where, "sources": tuple([(file, hash_) for file, hash_ in where["sources"]])})
-        ),
+        function=_function(plain["function"]),
         reuse=plain["reuse"],
         max_age_s=plain["max_age_s"],
     )

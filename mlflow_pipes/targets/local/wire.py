@@ -49,6 +49,7 @@ class Work(NamedTuple):
     random_seed: int
     tracks_mlflow: bool
     tags: Mapping[str, str]
+    retry_when: FunctionReference | None
 
     def assignment(self, function: FunctionReference) -> Assignment:
         """Return the attempt as the rest of the worker knows it."""
@@ -63,6 +64,7 @@ class Work(NamedTuple):
             random_seed=self.random_seed,
             tracks_mlflow=self.tracks_mlflow,
             tags=self.tags,
+            retry_when=self.retry_when,
         )
 
 

@@ -124,6 +124,7 @@ class WorkerLink:
             assignment.random_seed,
             assignment.tracks_mlflow,
             assignment.tags,
+            assignment.retry_when,
         )
         self.outgoing += wire.encode(work)
         self.flush()
