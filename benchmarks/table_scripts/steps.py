@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import work
 
-from mlflow_pipes import Workspace, current_run, pipeline, run, step
+from mlflow_pipes import current_run, pipeline, run, step
 
 watch = work.MemoryWatch()
 
@@ -45,6 +45,5 @@ def large(rows: int) -> float:
 
 
 if __name__ == "__main__":
-    with Workspace.open(Path(sys.argv[2]) / ".pipes") as workspace:
-        done = run(large(int(sys.argv[1])), workspace=workspace, observers=())
-        print(done.output(), max(one.metrics.get("peak_bytes", 0.0) for one in done.steps))
+    done = run(large(int(sys.argv[1])), workspace=Path(sys.argv[2]) / ".pipes", observers=())
+    print(done.output(), max(one.metrics.get("peak_bytes", 0.0) for one in done.steps))

@@ -17,7 +17,7 @@ from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.run import Record, RunStarted, SourceState
 from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver, Warmable
 from mlflow_pipes.wording import short_text
-from mlflow_pipes.workspace.compute import make_targets, started
+from mlflow_pipes.workspace.compute import make_target, make_targets, started
 from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 from mlflow_pipes.workspace.source_state import SourceLook
 from mlflow_pipes.workspace.supply import supply_of
@@ -140,6 +140,19 @@ def _run(
     from mlflow_pipes.workspace.publishing import PublishWhileRunning
     from mlflow_pipes.workspace.pulse import pulse
 
+    opened = closing_targets.pop_all()  # closed once, and where the first Ctrl-C is no error
+
+    def open_target(name: str) -> ComputeTarget:
+        target = make_target(
+            name,
+            "a call that a step returned",
+            configured=home.configuration.targets,
+            folder=home.folder,
+            datastore=home.datastore,
+        )
+        opened.enter_context(started([target], inbox.put))
+        return target
+
     in_this_thread = [name for name, one in targets.items() if isinstance(one, InThisThread)]
     publishing = PublishWhileRunning(home.folder, home.configuration)
     with RunLogWriter(home.folder, record.run_id) as log, home.showing(observers, graph) as shown:
@@ -156,11 +169,12 @@ def _run(
             new_id=random_id,
             environ=home.configuration.step_environ(home.folder),
             supply=supply_of(home.configuration),
+            open_target=open_target,
             inbox=inbox,
         )
         with (
             cancel_on_interrupt(engine.cancel, in_this_thread=bool(in_this_thread)),
-            closing_targets.pop_all(),  # once, and where the first Ctrl-C is no error
+            opened,
             pulse(home.ledger, record.run_id) if in_this_thread else nullcontext(),
         ):
             engine.run()

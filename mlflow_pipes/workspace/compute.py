@@ -62,32 +62,44 @@ def make_targets(
     Raises:
         ConfigurationError: a step names a target that is not there, or a target's options are wrong.
     """
-    named = {node.options.target or default for node in graph.nodes.values()}
-    targets = {}
-    for name in sorted(named):
-        if name not in configured:
-            users = sorted(node.id for node in graph.nodes.values() if (node.options.target or default) == name)
-            raise ConfigurationError(
-                f"step {users[0]!r} runs on target {name!r}, which is not configured{suggest(name, configured)} "
-                f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
-            )
-        table = configured[name]
-        options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes or None}
-        options["gpus"] = table.gpus
-        given = {**{key: value for key, value in options.items() if value is not None}, **table.options}
-        make = _class_of(table.type, name)
-        try:
-            targets[name] = make(
-                name,
-                datastore,
-                checkout=folder / "checkout",
-                scratch=folder / "scratch",
-                workspace=str(folder),
-                **given,
-            )
-        except TypeError as error:
-            raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
-    return targets
+    users: dict[str, str] = {}
+    for node in graph.nodes.values():
+        users.setdefault(node.options.target or default, node.id)
+    return {
+        name: make_target(name, f"step {users[name]!r}", configured=configured, folder=folder, datastore=datastore)
+        for name in sorted(users)
+    }
+
+
+def make_target(
+    name: str, user: str, *, configured: Mapping[str, TargetConfiguration], folder: Path, datastore: Datastore
+) -> ComputeTarget:
+    """Return one target, not started; *user* is who asks for it, for errors; others as of :func:`make_targets`.
+
+    Raises:
+        ConfigurationError: it is not there, or its options are wrong.
+    """
+    if name not in configured:
+        raise ConfigurationError(
+            f"{user} runs on target {name!r}, which is not configured{suggest(name, configured)} "
+            f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
+        )
+    table = configured[name]
+    options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes or None}
+    options["gpus"] = table.gpus
+    given = {**{key: value for key, value in options.items() if value is not None}, **table.options}
+    make = _class_of(table.type, name)
+    try:
+        return make(
+            name,
+            datastore,
+            checkout=folder / "checkout",
+            scratch=folder / "scratch",
+            workspace=str(folder),
+            **given,
+        )
+    except TypeError as error:
+        raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
 
 
 @contextmanager

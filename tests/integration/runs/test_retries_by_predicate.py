@@ -72,7 +72,7 @@ def test_a_predicate_that_fails_ends_the_attempts_and_says_so(tmp_path, folder):
         )
         assert done.status == "failed"
         assert len(list(folder.iterdir())) == 1
-        assert any("the predicate itself fails" in warning for warning in done.warnings)
+        assert any("the predicate itself fails" in told for _, told in done.warnings)
 
 
 def test_a_call_that_a_step_returned_keeps_its_predicate(tmp_path, folder):
