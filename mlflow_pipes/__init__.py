@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.workspace.explanation import explain
     from mlflow_pipes.workspace.forecast import simulate
     from mlflow_pipes.workspace.planning import plan
-    from mlflow_pipes.workspace.running import run
+    from mlflow_pipes.workspace.running import resume, run
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ _HOME = {
     "explain": "workspace.explanation",
     "pipeline": "authoring",
     "plan": "workspace.planning",
+    "resume": "workspace.running",
     "run": "workspace.running",
     "simulate": "workspace.forecast",
     "step": "authoring",
@@ -68,6 +69,7 @@ __all__ = [
     "explain",
     "pipeline",
     "plan",
+    "resume",
     "run",
     "simulate",
     "step",

@@ -11,15 +11,12 @@ import click
 from mlflow_pipes.display.failure import is_users, relative
 from mlflow_pipes.display.look import Look
 from mlflow_pipes.errors import DeclarationError, PipesError, RunFailed, WorldError
+from mlflow_pipes.workspace.user_files import FileFailedError
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
 
 OUR_BUG = 70
-
-
-class FileFailedError(DeclarationError):
-    """The user's file raised while it was imported, or while its pipeline function ran; the cause says what."""
 
 
 def tell(error: Exception, stream: TextIO, *, debug: bool = False) -> int:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.cli.failures import FileFailedError
-from mlflow_pipes.errors import ConfigurationError, DeclarationError, NotFoundError, PipesError, suggest
-from mlflow_pipes.fingerprint.project import is_stdlib, natural_module, top_level
+from mlflow_pipes.errors import DeclarationError, NotFoundError, suggest
+from mlflow_pipes.workspace.user_files import import_file, told_as_users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +47,7 @@ class Program:
             DeclarationError: what is declared is wrong.
             FileFailedError: the pipeline function raised something else.
         """
-        with _told_as_users(f"{self.name!r} in {self.file} failed while it was declared"):
+        with told_as_users(f"{self.name!r} in {self.file} failed while it was declared"):
             return self.declared(**arguments)
 
 
@@ -87,46 +81,6 @@ def _split(text: str) -> tuple[Path, str]:
         near = suggest(file.stem, stems).replace("'?", ".py'?")
         raise NotFoundError(f"no file {str(file)!r}{near}")
     return file, wanted
-
-
-def import_file(file: Path) -> ModuleType:
-    """Import a file under its natural module name, so that workers and other runs import it by the same name.
-
-    Raises:
-        ConfigurationError: the name belongs to another module.
-        FileFailedError: the file raised.
-    """
-    if file.suffix != ".py":
-        raise ConfigurationError(f"{file} is not a Python file (.py)")
-    name, root = natural_module(file)
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigurationError(
-            f"{file} cannot be imported, because {name!r} is no module name: use letters, digits and _ in file names"
-        )
-    from mlflow_pipes.worker.context import importing
-
-    importlib.invalidate_caches()
-    _check_name_is_free(name, file)  # before the file's folder is on the path: there it hides whatever has its name
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    with _told_as_users(f"{file} failed while it was imported"), importing(name):
-        return importlib.import_module(name)
-
-
-def _check_name_is_free(name: str, file: Path) -> None:
-    known = sys.modules.get(name)
-    origin = getattr(known, "__file__", None)
-    if known is None and not is_stdlib(name):
-        with contextlib.suppress(ImportError, ValueError, AttributeError):
-            spec = importlib.util.find_spec(name) if "." not in name else None
-            origin = spec.origin if spec is not None else None
-    if (known is not None or origin is not None or is_stdlib(name)) and not _same(origin, file):
-        where = f"{origin}" if origin else f"the module {top_level(name)!r} of Python"
-        raise ConfigurationError(f"{file} would be imported as {name!r}, but that is {where}; rename the file")
-
-
-def _same(origin: str | None, file: Path) -> bool:
-    return origin is not None and os.path.realpath(origin) == os.path.realpath(file)
 
 
 def _choose(module: ModuleType, file: Path, wanted: str) -> Any:
@@ -164,18 +118,3 @@ def _declared_in(module: ModuleType, kind: type) -> dict[str, Any]:
             seen.add(id(value))
             found[name] = value
     return found
-
-
-@contextlib.contextmanager
-def _told_as_users(what: str) -> Any:
-    """Whatever the user's own code raises is told with their frames, never with ours."""
-    try:
-        yield
-    except PipesError:
-        raise
-    except SystemExit as error:
-        raise FileFailedError(
-            f'{what}: it called sys.exit({error.code!r}); put that under `if __name__ == "__main__":`'
-        ) from error
-    except Exception as error:
-        raise FileFailedError(f"{what}: {type(error).__name__}: {error}") from error

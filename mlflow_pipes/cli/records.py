@@ -48,6 +48,7 @@ def run_head(run: Run) -> dict[str, Any]:
         "started_at": iso(run.started_at),
         "ended_at": iso(run.ended_at),
         "duration_s": run.duration_s,
+        "resumed_from": run.resumed_from,
     }
 
 
@@ -70,6 +71,7 @@ def step_record(step: StepRun, metrics: Mapping[str, float]) -> dict[str, Any]:
         "target": step.target,
         "worker": step.worker,
         "reason": step.reason,
+        "effect": step.effect,
         "parameters": dict(step.parameters),
         "metrics": dict(metrics),
         "output": describe(step.artifact),

@@ -32,9 +32,10 @@ JSON = """## What `--json` writes
 
 | command | document |
 |---|---|
-| `run`, `show` | a run: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `message`, `experiment`, \
-`parameters`, `tags`, `target`, `host`, `user`, `file`, `command`, `source`, `output` and `steps` |
-| `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, \
+| `run`, `resume`, `show` | a run: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `resumed_from`, \
+`message`, `experiment`, `parameters`, `tags`, `target`, `host`, `user`, `file`, `command`, `source`, `output` and \
+`steps` |
+| `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `resumed_from`, \
 `steps` (count by status) |
 | `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` \
 (`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `changes` |
@@ -47,8 +48,8 @@ time), `saved_s` |
 | `diff` | `before`, `after`, `parameters`, `tags`, `facts`, `environment`, `metrics` (each `name`, `before`, \
 `after`), `metrics_same`, `steps`: each `node`, `fate` (`new`, `gone`, `reused`, `same`, `changed`, \
 `unstable`, `unknown`), `changes`, `output_changed`, `status_changed`, `duration_changed_s`, `before`, `after` |
-| `logs` | one object a line: `at`, `node`, `attempt`, `stream`, `text` |
-| `cancel` | a run without steps, and `cancel_requested` |
+| `logs` | one object a line: `at`, `run`, `node`, `attempt`, `stream`, `text` |
+| `cancel` | a run without steps, `cancel_requested`, and `steps`: of those asked to stop `node`, `status` |
 | `gc` | `dry_run`, `entries`, `blobs`, `logs`, `folders`, `freed_bytes`, `kept_bytes`, `kept_runs` |
 | `sync` | `delivered`, `destination` |
 | `doctor` | a list: `name`, `verdict` (`ok`, `warn`, `fail`), `text`, `remedy` |

@@ -9,6 +9,7 @@ from functools import partial
 from typing import assert_never
 
 from mlflow_pipes.engine.assignments import Assignments
+from mlflow_pipes.engine.awaited import Awaited
 from mlflow_pipes.engine.effects import Effects, is_effect
 from mlflow_pipes.engine.endings import failure_of, outcome_of
 from mlflow_pipes.engine.growing import Growing
@@ -109,6 +110,7 @@ class Conductor:
         self._growing = Growing(roster, inputs, recorder)
         self._questions = Questions(started.run_id, graph.priority, recorder)
         self._twins = Twins()
+        self._awaited = Awaited()
         self._facts: dict[str, NodeFacts] = {}
         self._events: deque[messages.Event] = deque()
         self._telling = False
@@ -173,7 +175,7 @@ class Conductor:
                 self._observers.seen(event)
                 self.tell(messages.Started(event.attempt.node, event.attempt.number), now)
             case Progress():
-                self._observers.seen(event)
+                self._recorder.progress(event, now)
             case _:
                 assert_never(event)
 
@@ -282,11 +284,15 @@ class Conductor:
             self._on_answer(node.id, Hit(key, done.output, done.step_run_id, now, 0.0), now)
             return
         warning = self._effects.warning(node, key)
-        if warning:
-            attempt = AttemptId(self._started.run_id, node.id, self.state.attempts(node.id) + 1)
-            self._recorder.line(LogLine(attempt, "pipes", f"warning: step {node.id!r} {warning}", now), now)
-            self._facts[node.id].note = warning
+        self._facts[node.id].note = warning
+        self._say(node.id, warning and f"warning: it {warning}", now)
         self.tell(messages.ToDo(node.id), now)
+
+    def _say(self, node: str, text: str, now: float) -> None:
+        """Say something about a step where its output is seen; nothing for an empty text."""
+        if text:
+            attempt = AttemptId(self._started.run_id, node, self.state.attempts(node) + 1)
+            self._recorder.line(LogLine(attempt, "pipes", text, now), now)
 
     def _cancel_attempt(self, command: messages.CancelAttempt) -> None:
         attempt = AttemptId(self._started.run_id, command.node, command.number)
@@ -377,6 +383,7 @@ class Conductor:
                     self._perform([messages.LookUpNode(node, forget=True)], now)
                     return
                 facts.reused_from = answer.step_run_id
+                self._awaited.came(node)
                 if is_growth(answer.output):
                     self.tell(self._growing.returned(self._roster.nodes[node], answer.output, None, now), now)
                 else:
@@ -386,8 +393,11 @@ class Conductor:
                 self.tell(messages.HeldElsewhere(node, f"step {twin!r}"), now)
             case Claimed():
                 facts.token = answer.token
+                facts.note, told = self._awaited.take_over(node)
+                self._say(node, told, now)
                 self.tell(messages.ToDo(node), now)
             case Held():
+                self._say(node, self._awaited.wait(node, answer), now)
                 self.tell(messages.HeldElsewhere(node, f"run {answer.run_id[:8]} on {answer.host}"), now)
             case Miss():
                 raise InternalError(f"the ledger did not claim the key of {node!r} as asked")

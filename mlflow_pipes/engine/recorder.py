@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from mlflow_pipes import content
 from mlflow_pipes.engine.effects import is_effect
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.model.artifact import Artifact
-from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine, Progress
 from mlflow_pipes.model.graph import Constant, GroupNode, StepNode, Stored
 from mlflow_pipes.model.run import (
     Answer,
@@ -34,6 +35,9 @@ from mlflow_pipes.worker.secrets import mask_of_process
 COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""
 
+
+PROGRESS_EVERY_S = 2.0
+"""A step's progress stands in the log at most so often."""
 
 _KEYED = (OutputCached, KeyReleased, EntryForgotten)
 """Records that change what a look-up answers."""
@@ -98,6 +102,7 @@ class Recorder:
         self._oldest: float | None = None
         self._holds_keyed = False
         self._mask = mask_of_process()
+        self._progress_at: dict[str, float] = {}
 
     def add(self, record: Record, now: float) -> None:
         """Hold a record until the next commit."""
@@ -138,6 +143,17 @@ class Recorder:
         if self._oldest is None:
             self._oldest = now
         self.observers.seen(line)
+
+    def progress(self, event: Progress, now: float) -> None:
+        """Show observers how far a step is; from time to time the log is told, for those who look from elsewhere."""
+        self.observers.seen(event)
+        since = now - self._progress_at.get(event.attempt.node, -math.inf)
+        if self._log is not None and not 0 <= since < PROGRESS_EVERY_S:
+            self._progress_at[event.attempt.node] = now
+            text = f"{event.done:g} of {event.total:g} {event.text}".rstrip()
+            self._log.append(LogLine(event.attempt, "progress", text, now))
+            if self._oldest is None:
+                self._oldest = now
 
     def declare(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode], now: float) -> None:
         """Record groups, nodes and the code fingerprints of their steps: the graph's, or what a step returned."""

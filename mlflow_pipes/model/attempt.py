@@ -151,7 +151,7 @@ class LogLine:
     """A piece of a step's output, one line without its line end.
 
     Attributes:
-        stream: ``stdout``, ``stderr``, ``logging`` or ``pipes`` (our own words).
+        stream: ``stdout``, ``stderr``, ``logging``, ``pipes`` (our own words) or ``progress`` (in a run's log only).
         at: seconds since the epoch, UTC.
     """
 

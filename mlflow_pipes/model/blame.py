@@ -37,9 +37,11 @@ def is_inner(reason: str) -> bool:
 
 def told_failure(status: Status, failure: Failure | None, reason: str) -> Failure | None:
     """Return a step's last failure, as people want to read it: why it was stopped, not that its process was killed."""
-    if status is Status.FAILED and failure is not None and failure.kind is FailureKind.CANCELLED and reason:
+    if failure is None or failure.kind is not FailureKind.CANCELLED or not reason:
+        return failure
+    if status is Status.FAILED:
         return replace(failure, kind=FailureKind.TIMEOUT, message=reason)
-    return failure
+    return replace(failure, message=reason) if status is Status.CANCELLED else failure
 
 
 class RootCauses(Generic[T]):

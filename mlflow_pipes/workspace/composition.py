@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.run import Record, RunStarted, SourceState
 from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver, Warmable
 from mlflow_pipes.wording import short_text
+from mlflow_pipes.worker.secrets import mask_of_process
 from mlflow_pipes.workspace.compute import make_target, make_targets, started
 from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 from mlflow_pipes.workspace.source_state import SourceLook
@@ -26,6 +28,7 @@ from mlflow_pipes.workspace.workspace import Workspace, open_ledger
 # What follows the start of workers is imported when they are on their way: engine, ledger, publisher.
 if TYPE_CHECKING:
     from mlflow_pipes.engine import Inputs
+    from mlflow_pipes.model.resumption import Resumption, StoredCall
     from mlflow_pipes.workspace.records import Run
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +42,8 @@ def run_graph(
     observers: Sequence[RunObserver] | None,
     tags: Mapping[str, str],
     experiment: str | None,
+    call: StoredCall | None = None,
+    resumption: Resumption | None = None,
 ) -> Run:
     """Run a graph to its end, whatever that is, and return its record; arguments as of ``run``.
 
@@ -62,7 +67,9 @@ def run_graph(
         inputs = _warmed_up(graph, home, targets, default)
         open_ledger(home)
         record = _run_started(graph, home, default, tags, experiment, source.state(), began_at)
-        _run(graph, record, home, inputs, targets, inbox, observers, closing_targets)
+        if resumption is not None:
+            record = _resuming(record, resumption, home)
+        _run(graph, replace(record, call=call), home, inputs, targets, inbox, observers, closing_targets, resumption)
     return home.runs.get(record.run_id)
 
 
@@ -106,12 +113,13 @@ def _run_started(
 ) -> RunStarted:
     from mlflow_pipes.engine import random_id
 
+    mask = mask_of_process()
     return RunStarted(
         run_id=random_id(),
         pipeline=graph.name,
         experiment=experiment or graph.experiment or home.configuration.experiment or graph.name,
         started_at=began_at,
-        parameters={name: short_text(value) for name, value in graph.parameters.items()},
+        parameters={name: mask(short_text(value)) for name, value in graph.parameters.items()},
         tags={**graph.tags, **tags},
         host=this_host(),
         process=this_process(),
@@ -120,8 +128,16 @@ def _run_started(
         source=source,
         file=graph.file,
         doc=graph.doc,
-        command=" ".join(sys.argv)[:1000],
+        command=mask(" ".join(sys.argv))[:1000],
     )
+
+
+def _resuming(record: RunStarted, resumption: Resumption, home: Workspace) -> RunStarted:
+    from mlflow_pipes.workspace.resuming import only_one_resumes
+
+    record = replace(record, resumed_from=resumption.run_id, first_run_id=resumption.first_run_id)
+    only_one_resumes(home.ledger, record)
+    return record
 
 
 def _run(
@@ -133,6 +149,7 @@ def _run(
     inbox: Inbox,
     observers: Sequence[RunObserver] | None,
     closing_targets: ExitStack,
+    resumption: Resumption | None,
 ) -> None:
     from mlflow_pipes.engine import Engine, random_id
     from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
@@ -171,6 +188,7 @@ def _run(
             supply=supply_of(home.configuration),
             open_target=open_target,
             inbox=inbox,
+            resumption=resumption,
         )
         with (
             cancel_on_interrupt(engine.cancel, in_this_thread=bool(in_this_thread)),

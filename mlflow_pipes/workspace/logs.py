@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -84,10 +84,11 @@ class LogFilter:
 
     def takes(self, line: LogLine) -> bool:
         """Whether the line is wanted."""
-        node = line.attempt.node
-        if self.node is not None and node != self.node and node.partition("[")[0] != self.node:
-            return False
-        return not self.streams or line.stream in self.streams
+        return self.takes_node(line.attempt.node) and (not self.streams or line.stream in self.streams)
+
+    def takes_node(self, node: str) -> bool:
+        """Whether lines of that node are wanted."""
+        return self.node is None or node == self.node or node.partition("[")[0] == self.node
 
 
 def log_file(workspace: Path, run_id: str) -> Path:
@@ -95,31 +96,64 @@ def log_file(workspace: Path, run_id: str) -> Path:
     return workspace / "logs" / f"{run_id}.jsonl"
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is to be followed now.
+
+    Attributes:
+        over: the run has ended: what is there is read, and that is all.
+        others: besides the run's own log, steps of other runs (run id, node) whose lines are wanted.
+    """
+
+    over: bool
+    others: Sequence[tuple[str, str]] = ()
+
+
 def read_log(workspace: Path, run_id: str, wanted: LogFilter | None = None) -> Iterator[LogLine]:
     """Yield the lines written so far, in the order written; none when the run wrote nothing."""
-    return follow_log(workspace, run_id, lambda: True, wanted)
+    return follow_log(workspace, run_id, lambda: Followed(over=True), wanted)
 
 
 def follow_log(
-    workspace: Path, run_id: str, ended: Callable[[], bool], wanted: LogFilter | None = None
+    workspace: Path, run_id: str, followed: Callable[[], Followed], wanted: LogFilter | None = None
 ) -> Iterator[LogLine]:
-    """Yield lines as they are written, until *ended* says that the run is over and all was read.
+    """Yield lines as they are written, until *followed* says that the run is over and all was read.
 
-    *ended* is asked about ten times a second, only when there is nothing to read.
+    *followed* is asked about ten times a second while there is nothing to read.
     """
-    wanted = wanted or LogFilter()
-    path = log_file(workspace, run_id)
-    offset, rest = 0, b""
+    own = _Tail(workspace, run_id)
+    tails: dict[tuple[str, str], _Tail] = {}
     while True:
-        over = ended()  # asked before reading: what was written before the end is still read
-        piece = _read_from(path, offset)
-        offset += len(piece)
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from filter(wanted.takes, _parsed(run_id, lines))
-        if not piece:
-            if over:
+        now = followed()  # asked before reading: what was written before the end is still read
+        lines = list(filter((wanted or LogFilter()).takes, own.read()))
+        read = own.moved
+        for other in now.others:
+            tail = tails.setdefault(other, _Tail(workspace, other[0]))
+            lines += filter(LogFilter(node=other[1]).takes, tail.read())
+            read = read or tail.moved
+        yield from lines
+        if not read:
+            if now.over:
                 return
             time.sleep(_POLL_S)
+
+
+class _Tail:
+    """What was not read yet of one run's log."""
+
+    def __init__(self, workspace: Path, run_id: str) -> None:
+        self._path = log_file(workspace, run_id)
+        self._run_id = run_id
+        self._offset = 0
+        self._rest = b""
+        self.moved = False
+
+    def read(self) -> Iterator[LogLine]:
+        piece = _read_from(self._path, self._offset)
+        self.moved = bool(piece)
+        self._offset += len(piece)
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return _parsed(self._run_id, lines)
 
 
 def _read_from(path: Path, offset: int) -> bytes:

@@ -16,39 +16,45 @@ from mlflow_pipes.display.look import Look, clip
 from mlflow_pipes.display.spoken import LABEL_CELLS
 from mlflow_pipes.display.words import short_id
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.workspace.logs import Followed, LogFilter, follow_log, log_file, read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mlflow_pipes.model.attempt import LogLine
     from mlflow_pipes.workspace import Run, Workspace
 
 _ASK_EVERY_S = 0.5
+_FOLLOW = "Go on until the run ends; with the lines of other runs that compute what its steps wait for."
 
 
 @click.command("logs", help="Show what the steps of a run wrote; of a failed step also its whole traceback.")
 @click.argument("run", default="latest", metavar="[RUN]")
 @click.argument("step", required=False, metavar="[STEP]")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on until the run ends; where a step waits for another run that computes the same, with that one's lines.",
+)
 @reads_workspace
 def command(*, run: str, step: str | None, follow: bool, workspace: str | None, as_json: bool) -> None:
     """Write a run's log; as JSON one object a line."""
-    from mlflow_pipes.workspace.logs import LogFilter, follow_log, read_log
-
     with existing(workspace) as home:
         found = home.runs.get(run)
         if step is not None and not any(step in {one.node, one.node.partition("[")[0]} for one in found.steps):
             step = found.step(step).node
         wanted = LogFilter(node=step)
         if follow:
-            lines = follow_log(home.folder, found.id, _ended(home, found), wanted)
+            lines = follow_log(home.folder, found.id, _Following(home, found, wanted), wanted)
         else:
             lines = read_log(home.folder, found.id, wanted)
         look = stdout_look(cut=False)
         nothing = True
         for line in lines:
+            if line.stream == "progress" and not (follow or as_json):
+                continue
             nothing = False
-            sys.stdout.write(_json(line) if as_json else _text(line, look, named=step is None))
+            named = step is None or line.attempt.run_id != found.id
+            sys.stdout.write(_json(line) if as_json else _text(line, look, named=named, run_id=found.id))
             if follow:
                 sys.stdout.flush()
         if not as_json:
@@ -57,16 +63,20 @@ def command(*, run: str, step: str | None, follow: bool, workspace: str | None, 
                 click.echo(_silence(found, step), err=True)
 
 
-def _text(line: LogLine, look: Look, *, named: bool) -> str:
+def _text(line: LogLine, look: Look, *, named: bool, run_id: str) -> str:
     at = dt.datetime.fromtimestamp(line.at, dt.UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
     label = f" {clip(line.attempt.node, LABEL_CELLS, look.dots)}" if named else ""
+    if line.attempt.run_id != run_id:
+        label += f" of run {short_id(line.attempt.run_id)}"
     attempt = f"#{line.attempt.number}" if line.attempt.number > 1 else ""
-    return look.text([(f"{at}{label}{attempt} {look.rule} ", "dim"), (line.text, "")]) + "\n"
+    style = "dim" if line.stream == "progress" else ""
+    return look.text([(f"{at}{label}{attempt} {look.rule} ", "dim"), (line.text, style)]) + "\n"
 
 
 def _json(line: LogLine) -> str:
     record = {
         "at": iso(line.at),
+        "run": line.attempt.run_id,
         "node": line.attempt.node,
         "attempt": line.attempt.number,
         "stream": line.stream,
@@ -97,16 +107,35 @@ def _write_tracebacks(run: Run, step: str | None, look: Look) -> bool:
     return wrote
 
 
-def _ended(home: Workspace, run: Run) -> Callable[[], bool]:
-    """Return what tells whether the run is over, without asking the ledger ten times a second."""
-    next_at = 0.0
-    over = run.status.ended
+class _Following:
+    """What is to be followed of a run, without asking the ledger ten times a second.
 
-    def ended() -> bool:
-        nonlocal next_at, over
-        if not over and time.monotonic() >= next_at:
-            next_at = time.monotonic() + _ASK_EVERY_S
-            over = home.runs.get(run.id).status.ended
-        return over
+    While a step waits for another run (or another step of its own) to compute the same, that one's lines are its.
+    """
 
-    return ended
+    def __init__(self, home: Workspace, run: Run, wanted: LogFilter) -> None:
+        self._home = home
+        self._run_id = run.id
+        self._wanted = wanted
+        self._ask_at = 0.0
+        self._now = Followed(over=run.status.ended)
+        self._told: set[str] = set()
+
+    def __call__(self) -> Followed:
+        """Return what is to be followed now."""
+        if not self._now.over and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + _ASK_EVERY_S
+            over = self._home.runs.get(self._run_id).status.ended
+            self._now = Followed(over, () if over else self._others())
+        return self._now
+
+    def _others(self) -> list[tuple[str, str]]:
+        others = []
+        for node, run_id, computes, host in self._home.runs.history.awaited(self._run_id):
+            seen_anyway = run_id == self._run_id and self._wanted.node is None
+            if self._wanted.takes_node(node) and not seen_anyway:
+                others.append((run_id, computes))
+                if run_id not in self._told and not log_file(self._home.folder, run_id).exists():
+                    self._told.add(run_id)
+                    click.echo(f"{node} waits for run {short_id(run_id)}; its log, if any, is on {host}", err=True)
+        return others

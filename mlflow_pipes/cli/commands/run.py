@@ -81,13 +81,18 @@ def command(
         fail_fast=None if go_on is None else not go_on,
         priority=priority,
     )
+    tell_end(done, quiet=quiet, as_json=as_json)
+    return exit_code(done)
+
+
+def tell_end(run: Run, *, quiet: bool, as_json: bool) -> None:
+    """Write what scripts read of an ended run to standard output."""
     if as_json:
         from mlflow_pipes.cli.records import run_record
 
-        write_json(run_record(done))
+        write_json(run_record(run))
     elif os.environ.get("PIPES_DISPLAY") == "off" and not quiet:
-        click.echo(done.id)
-    return exit_code(done)
+        click.echo(run.id)
 
 
 def exit_code(run: Run) -> int:

@@ -37,10 +37,12 @@ def command(*, workspace: str | None, pipeline: str | None, status: str | None, 
     elif not found:
         click.echo("no runs yet; start one: pipes run FILE" if not (pipeline or status) else "no such runs", err=True)
     else:
-        write_table(
-            ["run", "pipeline", "status", "started", "took", "steps"],
-            [_row(run, counts.get(run.id, {})) for run in found],
-        )
+        header = ["run", "pipeline", "status", "started", "took", "steps"]
+        rows = [_row(run, counts.get(run.id, {})) for run in found]
+        if any(run.resumed_from for run in found):
+            header.append("resumes")
+            rows = [[*row, (short_id(run.resumed_from or ""), "dim")] for row, run in zip(rows, found, strict=True)]
+        write_table(header, rows)
 
 
 def _row(run: Run, counts: Mapping[Status, int]) -> list[Span]:

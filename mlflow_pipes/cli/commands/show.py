@@ -104,6 +104,7 @@ def _head(run: Run) -> list[Line]:
         "started": f"{local_time(run.started_at)} by {run.user} on {run.host}, target {run.target}",
         "parameters": ", ".join(f"{name}={text}" for name, text in run.parameters.items()),
         "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
+        "resumes": f"run {run.resumed_from}" if run.resumed_from else "",
         "source": _source(run),
         "message": run.message if not status.good else "",
         "output": describe(run.artifact) or "",

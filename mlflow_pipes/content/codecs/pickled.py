@@ -111,6 +111,23 @@ class PickleCodec:
 CODEC = PickleCodec()
 
 
+def pickled(value: Any, by_name: tuple[type, ...] = ()) -> bytes:
+    """Return one pickle of *value*; what ``__main__`` defines stands in it as other processes know it.
+
+    Args:
+        value: what to pickle.
+        by_name: classes of further objects that are found by their names, besides classes and functions.
+    """
+    target = io.BytesIO()
+    _pickler(target, None, by_name).dump(value)
+    return target.getvalue()
+
+
+def unpickled(data: bytes) -> Any:
+    """Return what :func:`pickled` was given. Runs code that the pickle names."""
+    return _Unpickler(io.BytesIO(data)).load()
+
+
 def _frames(main: memoryview, buffers: list[memoryview]) -> Iterator[bytes | memoryview]:
     parts = [main, *buffers]
     header = _MAGIC + struct.pack(f"<Q{len(parts)}Q", len(parts), *(part.nbytes for part in parts))
@@ -122,8 +139,12 @@ def _frames(main: memoryview, buffers: list[memoryview]) -> Iterator[bytes | mem
         yield part
 
 
-def _pickler(target: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> pickle.Pickler:
+def _pickler(
+    target: io.BytesIO, buffers: list[pickle.PickleBuffer] | None, by_name: tuple[type, ...] = ()
+) -> pickle.Pickler:
     import cloudpickle
+
+    named = (type, FunctionType, *by_name)
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is not typed
         """Refuses open files, and names what ``__main__`` defines as other processes know it."""
@@ -131,7 +152,7 @@ def _pickler(target: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> pickle.P
         def reducer_override(self, thing: Any) -> Any:
             if isinstance(thing, _REFUSED):
                 raise pickle.PicklingError(f"cannot pickle '{type(thing).__name__}' object, an open file")
-            if isinstance(thing, type | FunctionType) and thing.__module__ in {"__main__", "__mp_main__"}:
+            if isinstance(thing, named) and thing.__module__ in {"__main__", "__mp_main__"}:
                 name = type_name(thing)
                 if main_module_name() != "__main__" and "<" not in name:
                     try:
@@ -141,7 +162,7 @@ def _pickler(target: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> pickle.P
                         pass
             return super().reducer_override(thing)
 
-    return Pickler(target, protocol=5, buffer_callback=buffers.append)
+    return Pickler(target, protocol=5, buffer_callback=None if buffers is None else buffers.append)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -72,6 +72,20 @@ class History:
             found[run_id][Status(status)] = count
         return found
 
+    def awaited(self, run_id: str) -> list[tuple[str, str, str, str]]:
+        """Return which steps of a run wait for others to compute the same: node, and the other's run, node and host."""
+        waits, computes = tables.step_runs.alias("waits"), tables.step_runs.alias("computes")
+        claims = tables.claims.c
+        same = (computes.c.run_id == claims.run_id) & (computes.c.key == claims.key)
+        query = (
+            select(waits.c.node, computes.c.run_id, computes.c.node, claims.host)
+            .select_from(waits.join(tables.claims, claims.key == waits.c.key).join(computes, same))
+            .where(waits.c.run_id == run_id, waits.c.status == Status.LOOKING_UP.value)
+            .where(computes.c.status.in_([Status.QUEUED.value, Status.RUNNING.value]))
+            .order_by(waits.c.position)
+        )
+        return [tuple(row) for row in self._database.rows(query)]
+
     def attempts(self, step_run_id: str) -> Sequence[Any]:
         """Return the ended attempts of a step, in order."""
         attempts = tables.attempts

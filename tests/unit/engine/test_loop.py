@@ -26,11 +26,12 @@ from mlflow_pipes.model.attempt import (
     LogLine,
 )
 from mlflow_pipes.model.graph import Constant, Gather, Graph, Output, StepNode
+from mlflow_pipes.model.resumption import EffectDone, Resumption
 from mlflow_pipes.model.run import EntryForgotten, LookUp, OutputCached, RunEnded, RunStarted, Status, StepChanged
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
-from mlflow_pipes.workspace.ledger.tables import claims
+from mlflow_pipes.workspace.ledger.tables import claims, step_runs
 
 LARGE = "x" * 5000  # more than rides inline
 
@@ -114,7 +115,7 @@ class World:
         self.datastore = MemoryDatastore()
         self.ids = (f"{number:032x}" for number in itertools.count(1))
 
-    def engine(self, graph, functions, script=(), observers=(), clock=None):
+    def engine(self, graph, functions, script=(), observers=(), clock=None, resumption=None):
         target = ObedientTarget(functions, self.datastore, script)
         inputs = Inputs(self.datastore)
         inputs.prepare(graph)
@@ -133,6 +134,7 @@ class World:
             clock=clock or SystemClock(),
             new_id=lambda: next(self.ids),
             chance=lambda: 0.5,
+            resumption=resumption,
         )
         target.start(engine.report)
         return engine, target, seen
@@ -448,3 +450,90 @@ def test_a_step_whose_key_another_run_took_over_and_computed_is_not_computed_aga
         assert running.result(10) is Status.SUCCEEDED
     assert {name for name, _ in done_nodes(target)} == {"make[1]", "make[2]"}
     assert sorted(final(seen).values()) == [Status.REUSED, Status.SUCCEEDED, Status.SUCCEEDED]
+
+
+# Effects
+
+
+PAYING = graph_of(
+    node("make", {"size": Constant(1)}),
+    node("pay", {"text": Output("make")}, reuse="never"),
+    output=Output("pay"),
+)
+
+
+def resumption(**parts):
+    return Resumption("0" * 32, "f" * 32, **parts)
+
+
+def test_an_effect_is_recorded_before_it_is_sent_to_its_target(world):
+    engine, target, _ = world.engine(PAYING, {"make": lambda size: "x" * size, "pay": len})
+    seen = []
+    submit = target.submit
+
+    def look_and_submit(assignment):
+        steps = world.ledger.database.rows(select(step_runs.c.node, step_runs.c.status, step_runs.c.attempts))
+        seen.append({row.node: (row.status, row.attempts) for row in steps})
+        submit(assignment)
+
+    target.submit = look_and_submit
+    assert engine.run() is Status.SUCCEEDED
+    assert seen[1]["pay"] == ("running", 1)
+
+
+def test_an_effect_that_is_stopped_before_it_was_sent_is_never_sent(world):
+    graph = graph_of(*PAYING.nodes.values(), node("fail", {"size": Constant(2)}))
+    script = {("fail", 1): Failure(FailureKind.EXCEPTION, "no")}
+    status, target, seen = world.run(graph, {"make": lambda size: "x" * size, "pay": len}, script)
+    assert status is Status.FAILED
+    assert ("pay", 1) not in done_nodes(target)
+    assert ("pay", 1) not in [(one.node, one.number) for one in target.cancelled]
+    ended = {one.status for one in seen.records if isinstance(one, StepChanged) and one.status.ended}
+    assert Status.CANCELLED in ended
+
+
+def test_an_effect_that_happened_in_a_run_resumed_is_taken_and_one_that_may_have_is_warned_of(world):
+    functions = {"make": lambda size: "x" * size, "pay": len}
+    _, first, _ = world.run(PAYING, functions)
+    key = next(row.key for row in world.ledger.database.rows(select(step_runs)) if row.node == "pay")
+    stored = content.store(7, world.datastore)
+    done = resumption(done={("pay", key): EffectDone("a" * 32, "b" * 32, stored)})
+    engine, target, seen = world.engine(PAYING, functions, resumption=done)
+    assert engine.run() is Status.SUCCEEDED
+    assert done_nodes(target) == []
+    assert content.load(seen.records[-1].output, world.datastore) == 7
+    for effects, warned in (({("pay", key): "c" * 32}, True), ({("pay#2", key): "c" * 32}, False)):
+        engine, target, seen = world.engine(PAYING, functions, resumption=resumption(unknown=effects))
+        assert engine.run() is Status.SUCCEEDED
+        assert done_nodes(target) == [("pay", 1)]
+        told = [event.text for event in seen.events if isinstance(event, LogLine) and event.stream == "pipes"]
+        assert any("may have happened in run cccccccc" in text for text in told) is warned
+        assert target.assignments[0].idempotency_key != first.assignments[-1].idempotency_key
+
+
+def test_requests_to_stop_a_step_are_heeded_once_and_the_others_go_on(world):
+    graph = graph_of(
+        node("make", {"size": Constant(5)}),
+        node("slow", {"size": Constant(9)}),
+        node("after", {"text": Output("slow")}),
+        fail_fast=False,
+    )
+    engine, target, seen = world.engine(graph, {"make": lambda size: "x" * size}, {("slow", 1): "hang"})
+    run_id = engine._started.run_id
+
+    class Canceller:
+        def recorded(self, records):
+            if any(isinstance(record, StepChanged) and record.status is Status.RUNNING for record in records):
+                world.ledger.request_cancel(run_id, time.time(), node="slow", reason="too slow")
+
+        def seen(self, event):
+            pass
+
+    engine._recorder.observers._observers.append(Canceller())
+    began = time.monotonic()
+    assert engine.run() is Status.CANCELLED
+    assert time.monotonic() - began < 3.0
+    assert [(one.node, one.number) for one in target.cancelled] == [("slow", 1)]
+    reasons = {one.reason: one.status for one in seen.records if isinstance(one, StepChanged) and one.status.ended}
+    assert reasons["too slow"] is Status.CANCELLED
+    assert Status.SUCCEEDED in reasons.values()

@@ -69,5 +69,6 @@ def test_a_step_that_was_stopped_failed_for_the_reason_that_it_was_stopped_for()
     assert (told.kind, told.message) == (FailureKind.TIMEOUT, "step 'a' took longer than total_timeout_s = 2 s")
 
 
-def test_a_cancelled_step_was_cancelled():
-    assert told_failure(Status.CANCELLED, KILLED, "interrupted") is KILLED
+def test_a_cancelled_step_was_cancelled_for_the_reason_that_somebody_gave():
+    assert told_failure(Status.CANCELLED, KILLED, "wrong data") == Failure(FailureKind.CANCELLED, "wrong data")
+    assert told_failure(Status.CANCELLED, KILLED, "") is KILLED

@@ -1,9 +1,9 @@
 import threading
 
 from mlflow_pipes.model.attempt import AttemptId, LogLine
-from mlflow_pipes.workspace.logs import LogFilter, RunLogWriter, follow_log, log_file, read_log
+from mlflow_pipes.workspace.logs import Followed, LogFilter, RunLogWriter, follow_log, log_file, read_log
 
-RUN = "a" * 32
+RUN, OTHER = "a" * 32, "b" * 32
 
 
 def line(text, node="train[x=1]", stream="stdout", number=1):
@@ -58,7 +58,7 @@ def test_a_line_cut_short_by_a_crash_is_skipped(tmp_path):
 def test_following_yields_lines_as_they_come_until_the_run_has_ended(tmp_path):
     ended = threading.Event()
     seen = []
-    reader = threading.Thread(target=lambda: seen.extend(follow_log(tmp_path, RUN, ended.is_set)))
+    reader = threading.Thread(target=lambda: seen.extend(follow_log(tmp_path, RUN, lambda: Followed(ended.is_set()))))
     reader.start()
     with RunLogWriter(tmp_path, RUN) as log:
         for number in range(3):
@@ -67,3 +67,14 @@ def test_following_yields_lines_as_they_come_until_the_run_has_ended(tmp_path):
     ended.set()
     reader.join(10)
     assert [one.text for one in seen] == ["0", "1", "2"]
+
+
+def test_following_a_run_reads_also_the_steps_of_others_that_compute_what_it_waits_for(tmp_path):
+    others = [(OTHER, "load")]
+    for run_id in (RUN, OTHER):
+        with RunLogWriter(tmp_path, run_id) as writer:
+            for node in ("load", "train"):
+                writer.append(LogLine(AttemptId(run_id, node, 1), "stdout", f"{node} of {run_id[:2]}", 1.0))
+    answers = iter([Followed(over=False), Followed(over=False, others=others), Followed(over=False, others=others)])
+    lines = follow_log(tmp_path, RUN, lambda: next(answers, Followed(over=True)), LogFilter("train"))
+    assert [one.text for one in lines] == [f"train of {RUN[:2]}", f"load of {OTHER[:2]}"]
