@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mlflow_pipes.errors import InternalError
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
@@ -97,7 +97,7 @@ class Board:
         *,
         grown: str | None,
     ) -> list[str]:
-        """Take in a graph, or the calls that a step returned; return the nodes that wait for nothing.
+        """Take in a graph, or the calls that a step returned; return the nodes that wait for nothing, first ones first.
 
         Raises:
             ConfigurationError: a target can never hold one of them, or it asks for tokens that there never are; then
@@ -106,8 +106,7 @@ class Board:
         for node in nodes.values():
             self.rooms[target_of[node.id]].check(node.id, node.options)
             self.tokens.check(node.id, node.options)
-        after = self.dependencies.children(grown) if grown is not None else ()
-        below = max((-self._rank[child][1] for child in after), default=0.0)
+        below = 0.0 if grown is None else self._below(grown)
         ready = []
         for position, node in enumerate(nodes.values(), len(self.nodes)):
             self._rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
@@ -128,7 +127,24 @@ class Board:
         for group in groups.values():
             self._admission.limit(group.id, group.max_parallel)
         self.closed.extend(self.containers.add(groups, nodes, grown))
-        return ready
+        return self._first_ones_first(ready)
+
+    def _first_ones_first(self, nodes: Iterable[str]) -> list[str]:
+        """Return nodes in the order in which they are to begin: of those looked up at once, the first begins first."""
+        return sorted(nodes, key=self._rank.__getitem__)
+
+    def _below(self, grown: str) -> float:
+        """Return the length in seconds of the longest way from the end of a step to that of the run.
+
+        What hangs on a step that returned this one hangs on this one, too.
+        """
+        longest = 0.0
+        container: str | None = grown
+        while container is not None:
+            after = [-self._rank[child][1] for child in self.dependencies.children(container)]
+            longest = max([longest, *after])
+            container = self.containers.grown_around(container)
+        return longest
 
     def look_up(self, node: str) -> list[Command]:
         """Have a node, whose inputs are there, looked up."""
@@ -264,8 +280,10 @@ class Board:
     def end_well(self, node: str, status: Status) -> list[Command]:
         """End a node whose output is there, and look up what waited for nothing else."""
         commands = self.end(node, status)
-        for child in self.dependencies.children(node):
-            if self.dependencies.arrived(node, child) and self.status[child] is Status.WAITING:
+        children = self.dependencies.children(node)
+        arrived = [child for child in children if self.dependencies.arrived(node, child)]
+        for child in self._first_ones_first(arrived):
+            if self.status[child] is Status.WAITING:
                 commands += self.look_up(child)
         return commands
 
