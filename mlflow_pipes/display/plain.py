@@ -66,7 +66,8 @@ class PlainObserver:
                     self._accepted += 1
                     self._ended.append(step)
             elif isinstance(record, RunStarted):
-                self._write([[(record.pipeline, "bold"), (f"  run {short_id(record.run_id)}", "dim")]])
+                resumes = f", resumes {short_id(record.resumed_from)}" if record.resumed_from else ""
+                self._write([[(record.pipeline, "bold"), (f"  run {short_id(record.run_id)}{resumes}", "dim")]])
                 self._tally_at = self._clock()
                 self._ticker = Ticker(self.draw, first_s=0.2, interval_s=0.25)
                 self._ticker.start()

@@ -69,7 +69,8 @@ class Resumption:
     unknown: Mapping[NodeAndKey, str] = field(default_factory=dict)
 
 
-_CUT_SHORT = frozenset({FailureKind.CANCELLED, FailureKind.LOST, FailureKind.TIMEOUT})
+_BY_ITSELF = frozenset({FailureKind.EXCEPTION, FailureKind.INPUT, FailureKind.SOURCE_CHANGED})
+"""Failures that the step's own code told of, or that kept it from being called. After others it may have done its work."""
 
 
 def may_have_happened(begun: int, ends: Iterable[FailureKind | None]) -> bool:
@@ -85,4 +86,4 @@ def may_have_happened(begun: int, ends: Iterable[FailureKind | None]) -> bool:
     False
     """
     heard = list(ends)
-    return None not in heard and (begun > len(heard) or not _CUT_SHORT.isdisjoint(heard))
+    return None not in heard and (begun > len(heard) or not _BY_ITSELF.issuperset(heard))

@@ -84,3 +84,11 @@ def test_every_code_block_of_the_page_does_what_it_says(page, tmp_path):
 def test_every_link_to_a_file_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.relative_to(PROJECT)} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
+def test_every_test_that_a_page_names_is_there(page):
+    named = set(re.findall(r"`(test_[a-z0-9_]{20,})`", page.read_text(encoding="utf-8")))
+    tests = [*(PROJECT / "tests").rglob("test_*.py"), *(PROJECT / "mlflow_pipes" / "testing").glob("*.py")]
+    there = {name for file in tests if named for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
+    assert named <= there
