@@ -214,7 +214,7 @@ class Board:
         """Ask for the tokens of a step that has room, or have it wait with those that ask for the same."""
         ask = self.tokens.ask(node, self._rank[node], self.now)
         if ask is not None:
-            return [ask]
+            return [*self._withdraw(), ask]
         self.rooms[self.target_of[node]].release(node)
         reason = self.tokens.reason(node)
         return [Changed(node, Status.QUEUED, reason)] if reason else []
@@ -232,7 +232,7 @@ class Board:
         news = self.tokens.refused(node, self._rank[node], answer.reason, self.now)
         self.rooms[target].release(node)
         told: list[Command] = [Changed(node, Status.QUEUED, answer.reason)] if news else []
-        return told + self.fill(target)
+        return self._withdraw() + told + self.fill(target)
 
     def _begin_with_tokens(self, node: str, units: Units) -> list[Command]:
         waited_s = self.tokens.given(node, self.now)
@@ -240,6 +240,9 @@ class Board:
         self._ask_next(self.tokens.next_after(node))
         shared_gpus = tuple([unit for some in units.values() for unit in some])
         return came + self._begin(node, shared_gpus or self.rooms[self.target_of[node]].gpus_of(node))
+
+    def _withdraw(self) -> list[Command]:
+        return [ReturnTokens(node) for node in self.tokens.take_withdrawn()]
 
     def ask_again(self) -> None:
         """Have those ask for tokens again whose time has come."""

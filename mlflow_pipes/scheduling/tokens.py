@@ -43,17 +43,19 @@ class _Kind:
     Attributes:
         short: one of them was refused and none was given any since.
         asker: the one that asks for all of them while they are short, or is about to.
+        refused: the one that the ledger has noted as waiting.
         parked: those that wait for it; the heap may hold some that wait no more.
         reason: why they are short, in words.
     """
 
-    __slots__ = ("amounts", "asker", "name", "parked", "reason", "short", "waiting")
+    __slots__ = ("amounts", "asker", "name", "parked", "reason", "refused", "short", "waiting")
 
     def __init__(self, name: str, amounts: Amounts) -> None:
         self.name = name
         self.amounts = amounts
         self.short = False
         self.asker: str | None = None
+        self.refused: str | None = None
         self.parked: list[tuple[Rank, str]] = []
         self.waiting: set[str] = set()
         self.reason = ""
@@ -94,6 +96,7 @@ class TokenLine:
         self._asking: set[str] = set()
         self._since: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._withdrawn: list[str] = []
         self._last_given: dict[str, float] = {}
 
     def add_target(self, name: str, capacity: Capacity) -> None:
@@ -149,6 +152,7 @@ class TokenLine:
             self._told[node] = kind.reason
             return None
         self._asking.add(node)
+        self._notes_no_more(kind, node)
         since = max(self._since.get(node, now), *(self._last_given.get(token, -math.inf) for token in kind.amounts))
         numbered = tuple(token for token in kind.amounts if token in self._numbered)
         limits = {token: self._limits[token] for token in kind.amounts}
@@ -165,6 +169,7 @@ class TokenLine:
     def given(self, node: str, now: float) -> float:
         """Take that a step was given tokens; return for how long it has waited for them, 0 when it has not."""
         kind = self._kind_of[node]
+        kind.refused = None if kind.refused == node else kind.refused
         self._last_given.update(dict.fromkeys(kind.amounts, now))
         self._polls.let_go(kind.name)
         self._told.pop(node, None)
@@ -175,6 +180,8 @@ class TokenLine:
         kind = self._kind_of[node]
         self._since.setdefault(node, now)
         kind.park(node, rank)
+        self._notes_no_more(kind, node)
+        kind.refused = node
         kind.reason = reason
         kind.short = True
         if kind.asker == node or (kind.asker is None and len(kind.waiting) == 1):  # else others were refused before
@@ -183,6 +190,18 @@ class TokenLine:
         news = reason != self._told.get(node, "")
         self._told[node] = reason
         return news
+
+    def take_withdrawn(self) -> list[str]:
+        """Return, once, the steps whose requests are to be withdrawn: another one asks in their place."""
+        withdrawn, self._withdrawn = self._withdrawn, []
+        return withdrawn
+
+    def _notes_no_more(self, kind: _Kind, asker: str) -> None:
+        """Have at most one request of a kind noted as waiting: others would go before it for nothing."""
+        if kind.refused not in {None, asker} and kind.refused in self.standing:
+            self.standing.discard(kind.refused)
+            self._withdrawn.append(kind.refused)
+        kind.refused = None
 
     def reason(self, node: str) -> str:
         """Return why a step waits."""
