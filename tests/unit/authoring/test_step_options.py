@@ -49,6 +49,23 @@ def test_a_call_changes_options_for_itself_only(declared):
     assert second.options == second.step.options == heavy.declared.options
 
 
+@pytest.mark.parametrize(
+    ("given", "amounts"),
+    [("database", {"database": 1}), ({"database": 2, "licence": 0.5}, {"database": 2, "licence": 0.5})],
+)
+def test_tokens_are_a_name_or_amounts_by_name(given, amounts):
+    assert step(tokens=given)(work).settings.options.tokens == amounts
+    assert step(work).options(tokens=given).settings.options.tokens == amounts
+    assert step(tokens="other")(work).options(tokens={}).settings.options.tokens == {}
+
+
+def test_gpus_and_tokens_are_in_no_key(declared):
+    (plain,) = declared(step(work)(1)).nodes.values()
+    (asks,) = declared(step(gpus=2, tokens="database")(work)(1)).nodes.values()
+    assert asks.step.code == plain.step.code
+    assert (asks.options.gpus, asks.options.tokens) == (2, {"database": 1})
+
+
 def test_reuse_can_be_changed_at_a_call(declared):
     graph = declared(heavy(heavy.options(reuse="never")(1)))
     assert [node.step.reuse for node in graph.nodes.values()] == ["never", "content"]
@@ -95,6 +112,13 @@ def test_memory_is_read_with_its_unit(memory, size_bytes):
         ({"max_age_s": 0}, "max_age_s=0 is not a number above 0"),
         ({"target": ""}, "target='' is not the name of a compute target"),
         ({"priority": 1.5}, "priority=1.5 is not a whole number"),
+        ({"gpus": -1}, "gpus=-1 is not a whole number from 0"),
+        ({"gpus": 0.5}, "gpus=0.5 is not a whole number from 0"),
+        ({"tokens": 4}, 'tokens=4 is not the name of a token, nor a dict; write tokens={"database": 1}'),
+        ({"tokens": ""}, "is not the name of a token"),
+        ({"tokens": {"database": 0}}, "0 of 'database' is not a number above 0"),
+        ({"tokens": {"database": "1"}}, "'1' of 'database' is not a number above 0"),
+        ({"tokens": {"database": None}}, "None of 'database' is not a number above 0"),
         ({"tags": {"a": 1}}, "is not a dict of texts"),
         ({"retrys": 3}, "no option 'retrys'; did you mean 'retries'?"),
         ({"zzz": 3}, "no option 'zzz'; there are cpus"),

@@ -90,6 +90,27 @@ def test_no_target_is_overfull_and_every_step_runs_once_after_its_parents(edges,
     assert 0.0 <= use.utilisation <= 1.0 + 1e-9
 
 
+@given(edges=edges(), seed=st.integers(0, 10_000), limit=st.integers(1, 3))
+def test_no_more_tokens_are_used_than_there_are_and_none_lies_idle(edges, seed, limit):
+    rng = random.Random(seed)
+    options = {node: StepOptions(tokens=rng.choice([{}, {"database": 1}])) for node in edges}
+    seconds = {node: 0.1 + seconds for node, seconds in durations_of(edges, seed).items()}
+    told = schedule(
+        trivial_graph(edges, options=options),
+        capacities={"t": Capacity(99, slots=99)},
+        target_of=dict.fromkeys(edges, "t"),
+        durations=seconds,
+        tokens={"database": limit},
+    )
+    ended = {step.node: step.end for step in told.steps}
+    for step in told.steps:
+        beside = [other.node for other in told.steps if other.start <= step.start < other.end]
+        assert sum("database" in options[node].tokens for node in beside) <= limit
+        ready = max((ended[parent] for parent in edges[step.node]), default=0.0)
+        begun_by_others = [other for other in ended.values() if other == step.start]
+        assert step.start == ready or begun_by_others, "it begins when its inputs are there, or a token is given back"
+
+
 @given(edges=edges(), seed=st.integers(0, 10_000))
 def test_what_is_known_takes_neither_time_nor_room(edges, seed):
     rng = random.Random(seed)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from mlflow_pipes.machine import capacity
 from mlflow_pipes.machine.processes import identity
 from mlflow_pipes.targets.local import process_trees, wire
+from mlflow_pipes.targets.local.gpus import named_gpus
 
 
 def test_messages_arrive_whole_however_they_are_cut():
@@ -57,6 +60,49 @@ def test_memory_is_bounded_by_the_containers_limit(tmp_path):
     assert capacity.memory_bytes(tmp_path) == 1_048_576
     (tmp_path / "memory.max").write_text("max\n")
     assert capacity.memory_bytes(tmp_path) == everything
+
+
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        ("0,1", ("0", "1")),
+        (" GPU-1a2b ,3", ("GPU-1a2b", "3")),
+        ("", ()),
+        ("-1", ()),
+        ("0,-1,1", ("0",)),
+        ("NoDevFiles", ("NoDevFiles",)),
+    ],
+)
+def test_the_environment_tells_which_gpus_may_be_used(told, names):
+    assert capacity.gpus({"CUDA_VISIBLE_DEVICES": told}) == names
+
+
+def test_the_driver_tells_how_many_gpus_there_are(tmp_path):
+    driver = tmp_path / "gpus"
+    for bus in ("0000:01:00.0", "0000:02:00.0"):
+        (driver / bus).mkdir(parents=True)
+    assert capacity.gpus({}, driver) == ("0", "1")
+
+
+def test_where_the_driver_does_not_tell_its_program_is_asked(tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\n[ "$1 $2" = "--query-gpu=index --format=csv,noheader" ] && printf "0\\n1\\n2\\n"\n')
+    program.chmod(0o755)
+    assert capacity.gpus({"PATH": str(tmp_path)}, tmp_path / "none") == ("0", "1", "2")
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert capacity.gpus({"PATH": str(tmp_path)}, tmp_path / "none") == ()
+    assert capacity.gpus({"PATH": ""}, tmp_path / "none") == ()
+
+
+def test_gpus_beyond_those_that_are_found_are_called_by_their_numbers(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert [named_gpus(count) for count in (None, 0, 1, 2, 3)] == [
+        ("4", "7"),
+        (),
+        ("4",),
+        ("4", "7"),
+        ("0", "1", "2"),
+    ]
 
 
 def test_a_tree_of_processes_is_killed_whole():

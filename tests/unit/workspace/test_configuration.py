@@ -1,7 +1,9 @@
 import pytest
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.machine.processes import this_host
 from mlflow_pipes.workspace.configuration import find_project, load, workspace_folder
+from mlflow_pipes.workspace.supply import supply_of
 
 FULL = """
 workspace = "state"
@@ -48,6 +50,18 @@ def test_pipes_toml_is_found_upwards_and_read_whole(tmp_path):
     assert found.environ == {"OMP_NUM_THREADS": "1"}
 
 
+def test_tokens_and_what_runs_share_are_read(tmp_path):
+    write(tmp_path, "[tokens]\ndatabase = 4\nlicence = 0.5\n[targets.local]\ngpus = 2\nshared = true\n")
+    found = load(tmp_path, environ={})
+    assert found.tokens == {"database": 4.0, "licence": 0.5}
+    local = found.targets["local"]
+    assert (local.type, local.gpus, local.shared) == ("local", 2, True)
+    supply = supply_of(found)
+    assert supply.tokens == found.tokens
+    assert supply.shared == {"local": f"target:local@{this_host()}"}, "each machine has its own"
+    assert not load(tmp_path / "..", environ={}).targets["local"].shared
+
+
 def test_a_table_in_pyproject_counts_and_a_pyproject_without_it_does_not(tmp_path):
     write(tmp_path, '[tool.pipes]\nexperiment = "outer"\n', "pyproject.toml")
     write(tmp_path / "inner", "[project]\nname = 'x'\n", "pyproject.toml")
@@ -78,6 +92,14 @@ def test_arguments_come_before_environment_before_file(tmp_path):
         ("[targets.local]\nworker = 2", r"'targets\.local\.worker'; did you mean 'workers'\?"),
         ("[targets.local]\nworkers = 0", r"targets\.local\.workers must be a whole number of at least 1, not 0"),
         ("[targets.local]\nworkers = true", r"targets\.local\.workers must be"),
+        ("[targets.local]\ngpus = -1", r"targets\.local\.gpus must be a whole number of at least 0, not -1"),
+        ("[targets.local]\nshared = 1", r"targets\.local\.shared must be true or false, not 1"),
+        ("[targets.inline]\nshared = true", r"unknown key 'targets\.inline\.shared'"),
+        ("[tokens]\ndatabase = 0", r"tokens\.database must be a number above 0, not 0"),
+        ("[tokens]\ndatabase = inf", r"tokens\.database must be a number above 0, not inf"),
+        ("[tokens]\ndatabase = 'four'", r"tokens\.database must be a number above 0, not 'four'"),
+        ("[tokens]\n'target:local' = 1", r"tokens\.target:local: the name of a token begins with a letter"),
+        ("tokens = 4", r"tokens must be a table, not 4"),
         ("[targets.local]\nmemory = 'much'", r"targets\.local\.memory must be a size such as '8 GiB', not 'much'"),
         ("[targets.local]\ncpus = -1", r"targets\.local\.cpus must be a number above 0"),
         ("targets = 3", r"targets must be a table"),

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 
 from mlflow_pipes.errors import ConfigurationError
-from mlflow_pipes.machine.capacity import processors
+from mlflow_pipes.machine.capacity import gpus, processors
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.testing.scenarios import trivial_graph
@@ -54,6 +55,7 @@ def test_sizes_are_told_as_workers_cpus_and_memory():
     assert capacity_of("t", {"cpus": 8, "memory": "64GiB"}) == Capacity(8.0, 64 * 2**30, 8)
     assert capacity_of("t", {"cpus": 0.5}) == Capacity(0.5, 0, 1)
     assert capacity_of("t", {"workers": 2, "cpus": 8}) == Capacity(8.0, 0, 2)
+    assert capacity_of("t", {"workers": 2, "gpus": 1.0}) == Capacity(2.0, 0, 2, gpus=1)
     assert capacity_of("t", Capacity(1.5, slots=9)) == Capacity(1.5, slots=9)
 
 
@@ -67,6 +69,8 @@ def test_sizes_are_told_as_workers_cpus_and_memory():
         ({"workers": 1.5}, "workers must be a whole number"),
         ({"cpus": -1}, "cpus must be a number above 0"),
         ({"cpus": math.nan}, "cpus must be a number above 0"),
+        ({"cpus": 1, "gpus": 0.5}, "gpus must be a whole number from 0 upwards, not 0.5"),
+        ({"cpus": 1, "gpus": math.inf}, "gpus must be a whole number from 0 upwards"),
         ({"workers": 1, "memory": "much"}, "memory must be a size such as"),
         ("8", "must be a number of workers"),
     ],
@@ -77,7 +81,8 @@ def test_a_size_that_means_nothing_is_refused_by_name(size, told):
 
 
 def test_a_target_that_is_not_sized_is_as_large_as_configured():
-    assert configured_capacity(LOCAL) == Capacity(3.0, 64, 3)
+    assert configured_capacity(LOCAL) == Capacity(3.0, 64, 3, gpus=len(gpus()))
+    assert configured_capacity(replace(LOCAL, gpus=5)).gpus == 5
     assert configured_capacity(TargetConfiguration("local", "local")).slots == processors()
     assert configured_capacity(TargetConfiguration("inline", "inline")).slots == 1
     with pytest.raises(ConfigurationError, match=r"target 'big' .*--target big:8"):
