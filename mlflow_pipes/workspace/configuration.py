@@ -127,7 +127,7 @@ def load(
     file, table = _find_file(given.parent if given and given.name == DEFAULT_WORKSPACE else start)
     folder = file.parent if file else find_project(start)
     where = str(file) if file else "the configuration"
-    _check_keys(table, _KEYS, where, "")
+    _check_keys(table, KEYS, where, "")
     named = environ.get("PIPES_WORKSPACE") or _text(table, "workspace", where)
     base = start if environ.get("PIPES_WORKSPACE") else folder
     usual = workspace_folder(named, base) if named else folder / DEFAULT_WORKSPACE
@@ -173,11 +173,11 @@ def find_project(start: Path) -> Path:
     return start
 
 
-_KEYS = ("workspace", "target", "targets", "tokens", "tracking_uri", "experiment", "environ", "ledger")
+KEYS = ("workspace", "target", "targets", "tokens", "tracking_uri", "experiment", "environ", "ledger")
 _TOKEN_NAME = re.compile(r"[A-Za-z][\w.-]*")
 _ENTRY_POINTS = "mlflow_pipes.compute_targets"
 _TARGET_TYPES = ("inline", "local")
-_TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory", "gpus", "shared")}
+TARGET_KEYS = {"inline": ("type",), "local": ("type", "workers", "cpus", "memory", "gpus", "shared")}
 
 
 def _find_file(start: Path) -> tuple[Path | None, Table]:
@@ -218,7 +218,7 @@ def _targets(table: Table, where: str) -> dict[str, TargetConfiguration]:
                 name, type_, shared=_flag(options, "shared", where, place), options=others
             )
             continue
-        _check_keys(options, _TARGET_KEYS[type_], where, place)
+        _check_keys(options, TARGET_KEYS[type_], where, place)
         targets[name] = TargetConfiguration(
             name,
             type_,

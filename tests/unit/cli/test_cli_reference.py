@@ -7,6 +7,7 @@ import mlflow_pipes.errors
 from mlflow_pipes.cli.app import BROKEN_PIPE, INTERRUPTED
 from mlflow_pipes.cli.commands import run as run_command
 from mlflow_pipes.cli.reference import page
+from mlflow_pipes.workspace.configuration import KEYS, TARGET_KEYS
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -23,3 +24,11 @@ def test_every_exit_code_is_documented_and_no_other():
     raised = {kind.exit_code for kind in errors if isinstance(kind, type) and hasattr(kind, "exit_code")}
     ended = {0, INTERRUPTED, BROKEN_PIPE, run_command.FAILED, run_command.CANCELLED, run_command.INTERRUPTED}
     assert documented == raised | ended
+
+
+def test_every_key_of_the_configuration_is_documented_and_no_other():
+    text = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
+    whole, of_target = text.split("A target of type `local`:")
+    keys = {key.strip("[]").partition(".")[0] for key in re.findall(r"^\| `([^`]+)` \|", whole, re.MULTILINE)}
+    assert keys == set(KEYS)
+    assert set(re.findall(r"^\| `([^`]+)` \|", of_target, re.MULTILINE)) == set(TARGET_KEYS["local"])
