@@ -70,7 +70,7 @@ class Resumption:
 
 
 _BY_ITSELF = frozenset({FailureKind.EXCEPTION, FailureKind.INPUT, FailureKind.SOURCE_CHANGED})
-"""Failures that the step's own code told of, or that kept it from being called. After others it may have done its work."""
+"""The step's own code told of it, or was never called. After failures of other kinds it may have done its work."""
 
 
 def may_have_happened(begun: int, ends: Iterable[FailureKind | None]) -> bool:

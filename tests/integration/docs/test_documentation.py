@@ -90,5 +90,7 @@ def test_every_link_to_a_file_leads_somewhere(page):
 def test_every_test_that_a_page_names_is_there(page):
     named = set(re.findall(r"`(test_[a-z0-9_]{20,})`", page.read_text(encoding="utf-8")))
     tests = [*(PROJECT / "tests").rglob("test_*.py"), *(PROJECT / "mlflow_pipes" / "testing").glob("*.py")]
-    there = {name for file in tests if named for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
+    there = {
+        name for file in tests if named for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))
+    }
     assert named <= there

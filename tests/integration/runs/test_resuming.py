@@ -379,3 +379,42 @@ def test_a_call_that_was_not_kept_is_told_with_the_remedy(workspace, tmp_path):
         resume(failed.id, workspace=workspace)
     assert run(check(send(7), [7]), workspace=workspace, target="inline", observers=(), resume=failed.id).output() == 7
     assert len(sent(tmp_path)) == 1
+
+
+def test_two_that_resume_one_run_at_the_same_moment_do_nothing_twice(project):
+    run_to_its_failure(project)
+    both = [
+        subprocess.Popen(
+            [Path(sys.executable).with_name("pipes"), "resume", "--quiet"],
+            cwd=project,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told_each = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], told_each
+    assert "resume" in "".join(told_each)
+    assert {text: times for text, times in told(project).items() if text != "goodbye"} == BEGUN + PAID
+
+
+def test_secrets_among_arguments_are_masked_in_what_is_recorded_of_a_run(workspace, monkeypatch):
+    monkeypatch.setenv("PIPES_SECRET_TOKEN", "s3cr3t-t0ken")
+    monkeypatch.setattr(sys, "argv", ["flow.py", "--token", "s3cr3t-t0ken"])
+    done = run(lengths("s3cr3t-t0ken"), workspace=workspace, target="inline", observers=(), raise_on_failure=False)
+    assert done.parameters == {"text": "***"}
+    assert done.command == "flow.py --token ***"
+    assert done.step("length").parameters == {"text": "***"}
+    assert done.status == "failed"
+    with pytest.raises(DeclarationError, match="holds the value of a secret, which is never kept"):
+        resume(done.id, workspace=workspace)
+
+
+@step
+def length(text: str) -> int:
+    raise ValueError("no")
+
+
+@pipeline
+def lengths(text: str):
+    return length(text)

