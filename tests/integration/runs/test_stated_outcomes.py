@@ -215,7 +215,19 @@ def test_a_tracking_server_that_is_away_does_not_hinder_a_run(tmp_path, monkeypa
             waiting = {one.run_id for one in workspace.ledger.pending("any server", 100)}
             assert waiting == {done.id, *(one.id for one in done.steps)}
         finally:
-            publishing._ask_to_end(workspace.folder)
+            _end_publisher(workspace.folder)
+
+
+def _end_publisher(folder):
+    deadline = time.monotonic() + 60
+    while not publishing._is_publishing(folder):  # it may only be starting
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while publishing._is_publishing(folder):
+        assert time.monotonic() < deadline
+        publishing._ask_to_end(folder)
+        time.sleep(0.1)
+    publishing._reap()
 
 
 # Datastores
