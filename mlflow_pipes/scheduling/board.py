@@ -105,7 +105,8 @@ class Board:
         """
         for node in nodes.values():
             self.rooms[target_of[node.id]].check(node.id, node.options)
-            self.tokens.check(node.id, node.options)
+            if node.options.tokens:
+                self.tokens.check(node.id, node.options)
         below = 0.0 if grown is None else self._below(grown)
         ready = []
         for position, node in enumerate(nodes.values(), len(self.nodes)):
@@ -131,7 +132,10 @@ class Board:
 
     def _first_ones_first(self, nodes: Iterable[str]) -> list[str]:
         """Return nodes in the order in which they are to begin: of those looked up at once, the first begins first."""
-        return sorted(nodes, key=self._rank.__getitem__)
+        found = list(nodes)
+        if len(found) > 1:
+            found.sort(key=self._rank.__getitem__)
+        return found
 
     def _below(self, grown: str) -> float:
         """Return the length in seconds of the longest way from the end of a step to that of the run.
@@ -181,12 +185,12 @@ class Board:
         commands: list[Command] = []
         room = self.rooms[target]
         while not self.stopping and (node := room.take()) is not None:
-            if self._may_begin(node) and self.tokens.needs(node):
-                commands += self._ask_for_tokens(node)
-            elif self._may_begin(node):
-                commands += self._begin(node, room.gpus_of(node))
-            else:
+            if not self._may_begin(node):
                 commands += self._leave_unbegun(node)
+            elif self.tokens.needs(node):
+                commands += self._ask_for_tokens(node)
+            else:
+                commands += self._begin(node, room.gpus_of(node))
         return commands
 
     def _may_begin(self, node: str) -> bool:
@@ -194,7 +198,9 @@ class Board:
 
     def _leave_unbegun(self, node: str) -> list[Command]:
         """Free the room of a step that was cancelled while it waited for it, or whose key was taken over."""
-        commands = [*self.leave_room(node), *self._forget_tokens(node)]
+        commands = self.leave_room(node)
+        if self.tokens.needs(node):
+            commands += self._forget_tokens(node)
         if self.status[node] is not Status.QUEUED:
             return commands
         self.leave_containers(node)
@@ -260,8 +266,6 @@ class Board:
         return [ReturnTokens(node)]
 
     def _forget_tokens(self, node: str) -> list[Command]:
-        if not self.tokens.needs(node):
-            return []
         self._ask_next(self.tokens.forget(node))
         return self._return_tokens(node)
 
@@ -306,7 +310,8 @@ class Board:
             self.claimed.discard(node)
             commands.append(Release(node))
         self.timers.let_go(node)
-        commands += self._forget_tokens(node)
+        if self.tokens.needs(node):
+            commands += self._forget_tokens(node)
         commands.append(Changed(node, status, reason))
         if status not in GOOD:
             self.failures[node] = failure or Failure(FailureKind.CANCELLED, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from operator import add, le, sub
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity
@@ -28,7 +29,8 @@ class TargetRoom:
 
     def __init__(self, name: str, capacity: Capacity) -> None:
         self.name = name
-        self._owned = self._free = owned(capacity)
+        self._owned = owned(capacity)
+        self._free = tuple([amount + TOLERANCE for amount in self._owned])
         self._slots = capacity.slots
         self._gpus = list(range(int(capacity.gpus))) if capacity.gpus < math.inf else []
         self._ready: list[_Entry] = []
@@ -37,7 +39,10 @@ class TargetRoom:
 
     def check(self, node: str, options: StepOptions) -> None:
         """Raise ``ConfigurationError`` when the target can never hold the step."""
-        for resource, amount, all_ in zip(RESOURCES, asked(options), self._owned, strict=True):
+        amounts = asked(options)
+        if all(map(le, amounts, self._owned)):
+            return
+        for resource, amount, all_ in zip(RESOURCES, amounts, self._owned, strict=True):
             if amount > all_:
                 raise ConfigurationError(
                     f"step {node!r} asks for {resource}={amount:.15g}, but target {self.name!r} has "
@@ -82,20 +87,22 @@ class TargetRoom:
         """Free the room of an attempt that has ended."""
         amounts, gpus = self._occupied.pop(node)
         self._slots += 1
-        self._free = tuple(map(sum, zip(self._free, amounts, strict=True)))
-        self._gpus.extend(gpus)
-        self._gpus.sort()
+        self._free = tuple(map(add, self._free, amounts))
+        if gpus:
+            self._gpus = sorted([*self._gpus, *gpus])
 
     def clear(self) -> None:
         """Forget all steps that were ready."""
         self._ready.clear()
 
     def _fits(self, amounts: Vector) -> bool:
-        return all(amount <= free + TOLERANCE for amount, free in zip(amounts, self._free, strict=True))
+        return all(map(le, amounts, self._free))
 
     def _occupy(self, node: str, amounts: Vector) -> None:
         self._slots -= 1
-        self._free = tuple(free - amount for free, amount in zip(self._free, amounts, strict=True))
-        count = int(amounts[-1]) if self._gpus else 0
-        self._occupied[node] = (amounts, tuple(self._gpus[:count]))
-        del self._gpus[:count]
+        self._free = tuple(map(sub, self._free, amounts))
+        gpus: tuple[int, ...] = ()
+        if self._gpus:
+            count = int(amounts[-1])
+            gpus, self._gpus = tuple(self._gpus[:count]), self._gpus[count:]
+        self._occupied[node] = (amounts, gpus)

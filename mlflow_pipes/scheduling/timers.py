@@ -46,7 +46,7 @@ class Polls:
 
     def next_due(self) -> float:
         """Return when something is due; infinity for never."""
-        return min((due for due, _ in self._due.values()), default=math.inf)
+        return min([due for due, _ in self._due.values()]) if self._due else math.inf
 
     def clear(self) -> None:
         """Look at nothing more."""
