@@ -15,6 +15,7 @@ A target that runs attempts in the engine's own process says ``kills = False``: 
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 import time
@@ -328,6 +329,24 @@ class TargetContract:
         assert content.load(with_it.output, datastore) == "on"
         assert content.load(without.output, datastore) is None
 
+    def test_an_attempt_sees_the_gpus_that_it_is_given_and_no_others(
+        self, driver: TargetDriver, assign: Any, datastore: Datastore
+    ) -> None:
+        count = driver.target.capacity().gpus
+        if not 1 <= count < math.inf:
+            pytest.skip("this target has no graphics processors to give")
+
+        def seen(*gpus: int) -> Any:
+            answer = driver.run(assign("environment", {"gpus": gpus}, name="CUDA_VISIBLE_DEVICES"))
+            assert isinstance(answer, AttemptSucceeded)
+            return content.load(answer.output, datastore)
+
+        before = seen()
+        names = [seen(number) for number in range(int(count))]
+        assert len(set(names)) == count
+        assert seen(*range(int(count))) == ",".join(names)
+        assert seen() == before, "who is given none sees what the target's workers see"
+
     def test_a_secret_is_masked_in_lines_and_failures(self, driver: TargetDriver, assign: Any) -> None:
         environ = {"PIPES_SECRET_DB_PASSWORD": "open sesame"}
         assignment = assign("tell_secret", {"environ": environ}, name="db-password")
@@ -452,6 +471,7 @@ class TargetContract:
         assert capacity.slots >= 1
         assert capacity.cpus > 0
         assert capacity.memory_bytes >= 0
+        assert capacity.gpus >= 0
 
     @pytest.mark.usefixtures("killing")
     def test_log_records_become_lines(self, driver: TargetDriver, assign: Any) -> None:

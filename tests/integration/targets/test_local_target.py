@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ class TestLocalTarget(WarmableContract):
         return LocalDatastore(tmp_path / "datastore")
 
     def make_target(self, datastore, folder):
-        return LocalTarget("local", datastore, workers=2, checkout=folder / "checkout", scratch=folder / "scratch")
+        folders = {"checkout": folder / "checkout", "scratch": folder / "scratch"}
+        return LocalTarget("local", datastore, workers=2, gpus=2, **folders)
 
 
 @pytest.fixture
@@ -330,6 +332,21 @@ def test_a_datastore_that_cannot_travel_is_named(tmp_path):
     with pytest.raises(TargetError, match="Here"):
         target.start(lambda _: None)
     target.close()
+
+
+def test_attempts_with_and_without_gpus_share_the_workers_and_none_waits_forever(make, assign):
+    with driving(make(workers=2, gpus=2)) as driver:
+        source = "import os, time\ndef f(x): time.sleep(0.02); return os.getpid()"
+        assignments = [assign(source, "f", {"x": n}) for n in range(12)]
+        assignments = [replace(one, gpus=(n % 2,)) if n % 3 else one for n, one in enumerate(assignments)]
+        for one in assignments:
+            driver.target.submit(one)
+        driver.until(lambda: len(driver.answers()) == 12)
+        of_gpu = {
+            answer.worker for answer in driver.answers() if {a.attempt: a.gpus for a in assignments}[answer.attempt]
+        }
+        assert len(of_gpu) == 8, "each in a process of its own"
+        assert all(isinstance(answer, AttemptSucceeded) for answer in driver.answers())
 
 
 def test_more_than_there_are_workers_wait(make, assign):
