@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import DeclarationError, NotFoundError, suggest
@@ -97,7 +98,7 @@ def _choose(module: ModuleType, file: Path, wanted: str) -> Any:
             return named.get(wanted) or imported[wanted]
         known = ", ".join(pipelines) or ", ".join(steps) or "nothing"
         raise NotFoundError(f"no pipeline {wanted!r} in {file}{suggest(wanted, named)} (it declares: {known})")
-    candidates = pipelines or steps
+    candidates = _outermost(pipelines) or pipelines or steps
     if len(candidates) == 1:
         return next(iter(candidates.values()))
     if not candidates:
@@ -107,6 +108,18 @@ def _choose(module: ModuleType, file: Path, wanted: str) -> Any:
     raise DeclarationError(
         f"{file} declares {len(candidates)} {kind} ({', '.join(candidates)}); name one: {file}:{example}"
     )
+
+
+def _outermost(pipelines: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pipelines that no other one calls: a file's sub-pipelines are not what it is run for."""
+    called: set[str] = set()
+    for name, one in pipelines.items():
+        waiting = [one.function.__code__] if isinstance(one.function, FunctionType) else []
+        while waiting:
+            code = waiting.pop()
+            called.update(set(code.co_names) - {name})
+            waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {name: one for name, one in pipelines.items() if name not in called}
 
 
 def _declared_in(module: ModuleType, kind: type) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def test_a_pipeline_is_taken_by_name(write):
     assert load(f"{file}:trains").name == "trains"
 
 
+def test_of_several_pipelines_the_one_that_calls_the_others_is_taken(write):
+    around = "\n\n@pipeline\ndef journeys():\n    return [flights() for _ in range(2)]\n"
+    assert load(str(write(STEPS + PIPELINE.format(name="flights") + around))).name == "journeys"
+
+
 def test_of_several_pipelines_one_must_be_named(write):
     file = write(STEPS + PIPELINE.format(name="flights") + PIPELINE.format(name="trains"))
     with pytest.raises(DeclarationError, match=r"declares 2 pipelines \(flights, trains\); name one: .*:flights"):
