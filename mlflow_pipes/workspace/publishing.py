@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mlflow_pipes.errors import PipesError, TrackingError
 
@@ -37,6 +37,8 @@ _logger = logging.getLogger(__name__)
 # By environment, not on a command line that everybody can read: they may hold passwords.
 _URI = "PIPES_PUBLISH_URI"
 _LEDGER = "PIPES_LEDGER"
+# The descriptor of the lock that a background publisher is given: it holds it from before it is started.
+_LOCK = "PIPES_PUBLISH_LOCK"
 _START_AFTER_S = 2.0  # shorter runs are published when they have ended, with all cores theirs
 _LOG_BYTES = 1_000_000
 _PACKAGE_FOLDER = str(Path(__file__).parents[2])
@@ -79,12 +81,22 @@ def start_in_background(folder: Path, uri: str | None = None, ledger: Postgresql
     It is a session of its own at lowest priority, so it neither dies with the terminal nor competes with steps. With
     ``PIPES_PUBLISH=off`` in the environment none is started; ``pipes sync`` then does its work.
     """
-    if os.environ.get("PIPES_PUBLISH") == "off" or _is_publishing(folder):
+    if os.environ.get("PIPES_PUBLISH") == "off":
         return False
+    with (folder / "publisher.lock").open("a+b") as lock:
+        if not _is_taken(lock):  # by a publisher at work, or one that is only starting: short runs would pile them up
+            return False
+        _spawn(folder, uri, ledger, lock.fileno())
+    return True
+
+
+def _spawn(folder: Path, uri: str | None, ledger: PostgresqlPlace | None, lock: int) -> None:
     log = folder / "publisher.log"
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
+    os.set_inheritable(lock, True)  # noqa: FBT003 - the standard library's signature
     environ = {name: value for name, value in os.environ.items() if name not in {_URI, _LEDGER}}
+    environ[_LOCK] = str(lock)
     if uri:
         environ[_URI] = uri
     if ledger:
@@ -105,7 +117,6 @@ def start_in_background(folder: Path, uri: str | None = None, ledger: Postgresql
             setsid=True,
         )
     )
-    return True
 
 
 _started: list[int] = []  # publishers that are this process's children
@@ -170,8 +181,16 @@ def own_uri(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
 
 
-def publish(folder: Path, uri: str | None, pace: Pace | None = None, place: PostgresqlPlace | None = None) -> int:
+def publish(
+    folder: Path,
+    uri: str | None,
+    pace: Pace | None = None,
+    place: PostgresqlPlace | None = None,
+    lock: int | None = None,
+) -> int:
     """Do the background publisher's work; return its exit code. Ends at once when another one is at work.
+
+    *lock* is the descriptor of the publisher's lock, held already; None to take it.
 
     A run that ends finds either no publisher and starts one, or one that looks at the outbox after it has given its
     lock back: so nothing is left lying between the two.
@@ -184,7 +203,8 @@ def publish(folder: Path, uri: str | None, pace: Pace | None = None, place: Post
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with closing(SqlLedger.open(place or folder / "ledger.db")) as ledger:
         while not stop.is_set():
-            with _sole_publisher(folder) as alone:
+            held, lock = lock, None
+            with _sole_publisher(folder, held) as alone:
                 if not alone:
                     return 0
                 with closing(destination(folder, uri)) as there:
@@ -214,11 +234,9 @@ def _has_live_run(ledger: SqlLedger) -> bool:
 
 
 @contextmanager
-def _sole_publisher(folder: Path) -> Iterator[bool]:
-    with (folder / "publisher.lock").open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+def _sole_publisher(folder: Path, held: int | None = None) -> Iterator[bool]:
+    with (folder / "publisher.lock").open("a+b") if held is None else os.fdopen(held, "a+b") as file:
+        if held is None and not _is_taken(file):
             yield False
             return
         file.truncate(0)
@@ -226,6 +244,15 @@ def _sole_publisher(folder: Path) -> Iterator[bool]:
         file.flush()
         yield True
         file.truncate(0)
+
+
+def _is_taken(lock: IO[bytes]) -> bool:
+    """Take the lock, and tell whether that was possible."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_publishing(folder: Path) -> bool:
@@ -259,7 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         written = os.environ.pop(_LEDGER, None)
         place = parse_place(written, os.environ, _LEDGER) if written else None
-        return publish(given.folder.resolve(), os.environ.pop(_URI, None), place=place)
+        lock = os.environ.pop(_LOCK, None)
+        return publish(
+            given.folder.resolve(), os.environ.pop(_URI, None), place=place, lock=None if lock is None else int(lock)
+        )
     except PipesError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the message says it all
         return error.exit_code
