@@ -386,7 +386,7 @@ class TargetContract:
         assert not alive(int(file.read_text()))
 
     @pytest.mark.usefixtures("killing")
-    def test_a_cancelled_attempt_is_answered_within_a_second_and_dead(
+    def test_a_cancelled_attempt_is_answered_long_before_its_end_and_dead(
         self, driver: TargetDriver, assign: Any, tmp_path: Path
     ) -> None:
         file = tmp_path / "pid"
@@ -398,7 +398,7 @@ class TargetContract:
         answer = driver.answer(assignment.attempt)
         assert isinstance(answer, AttemptFailed)
         assert answer.failure.kind is FailureKind.CANCELLED
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 20  # of 60; mostly it takes milliseconds, but machines may be busy
         assert not alive(int(file.read_text()))
 
     def test_cancelling_an_unknown_or_ended_attempt_is_ignored(self, driver: TargetDriver, assign: Any) -> None:

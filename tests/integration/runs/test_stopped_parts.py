@@ -44,7 +44,7 @@ def naps(seconds: float = 60.0):
     return after(nap("one", seconds)), many(seconds), inner(seconds), nap("short", 3.0)
 
 @pipeline
-def shared(seconds: float = 6.0):
+def shared(seconds: float = 10.0):
     return nap("shared", seconds)
 """
 
@@ -148,7 +148,7 @@ def test_a_run_that_waits_for_anothers_work_says_so_and_shows_its_lines(project)
     assert "reused" in told
     of_owner = [line for line in lines if line["run"] == owner.id]
     assert [line["text"] for line in of_owner if line["stream"] == "stdout"][:2] == ["shared beats 0", "shared beats 4"]
-    assert any(line["text"].endswith("of 120 asleep") for line in of_owner if line["stream"] == "progress")
+    assert any(line["text"].endswith("of 200 asleep") for line in of_owner if line["stream"] == "progress")
     assert f"waits for run {owner.id[:8]}" in "".join(line["text"] for line in lines if line["run"] == waiter.id)
 
 
