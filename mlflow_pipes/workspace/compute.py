@@ -10,36 +10,7 @@ from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.attempt import TargetEvent
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.ports import ComputeTarget, Datastore
-from mlflow_pipes.workspace.configuration import TargetConfiguration
-
-ENTRY_POINTS = "mlflow_pipes.compute_targets"
-
-
-def _class_of(kind: str, target: str) -> Callable[..., ComputeTarget]:
-    """Return what makes targets of a type.
-
-    Raises:
-        ConfigurationError: nobody offers the type.
-    """
-    if kind == "local":
-        from mlflow_pipes.targets.local import LocalTarget
-
-        return LocalTarget
-    if kind == "inline":
-        from mlflow_pipes.targets.inline import InlineTarget
-
-        return InlineTarget
-    from importlib.metadata import entry_points  # 12 ms that who has only these two need not pay
-
-    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if kind not in offered:
-        known = ["local", "inline", *sorted(offered)]
-        raise ConfigurationError(
-            f"target {target!r} is of type {kind!r}, which is not known{suggest(kind, known)} "
-            f"(there are: {', '.join(known)})"
-        )
-    found: Callable[..., ComputeTarget] = offered[kind].load()
-    return found
+from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
 
 
 def make_targets(
@@ -84,11 +55,8 @@ def make_target(
             f"{user} runs on target {name!r}, which is not configured{suggest(name, configured)} "
             f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
         )
-    table = configured[name]
-    options = {"workers": table.workers, "cpus": table.cpus, "memory_bytes": table.memory_bytes or None}
-    options["gpus"] = table.gpus
-    given = {**{key: value for key, value in options.items() if value is not None}, **table.options}
-    make = _class_of(table.type, name)
+    target = configured[name]
+    make = maker_of(target)
     try:
         return make(
             name,
@@ -96,7 +64,7 @@ def make_target(
             checkout=folder / "checkout",
             scratch=folder / "scratch",
             workspace=str(folder),
-            **given,
+            **target.options,
         )
     except TypeError as error:
         raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import ConfigurationError, suggest
-from mlflow_pipes.machine import capacity as machine
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.wording import bytes_in
-from mlflow_pipes.workspace.configuration import TargetConfiguration
+from mlflow_pipes.workspace.target_types import TargetConfiguration, known_capacity
 
 Size: TypeAlias = int | Capacity | Mapping[str, Any]
 """Workers of a target, or all of it: ``Capacity``, or a mapping with ``workers``, ``cpus``, ``memory`` and ``gpus``."""
@@ -55,12 +54,9 @@ def configured_capacity(target: TargetConfiguration) -> Capacity:
     Raises:
         ConfigurationError: only a running cluster would know.
     """
-    if target.type == "inline":
-        return Capacity(cpus=math.inf, slots=1, gpus=math.inf)
-    if target.type == "local":
-        workers = target.workers or machine.processors()
-        gpus = len(machine.gpus()) if target.gpus is None else target.gpus
-        return Capacity(float(target.cpus or workers), target.memory_bytes or machine.memory_bytes(), workers, gpus)
+    known = known_capacity(target)
+    if known is not None:
+        return known
     raise ConfigurationError(
         f"how large target {target.name!r} (of type {target.type!r}) is, is not known before it runs: "
         f"say it, such as --target {target.name}:8"

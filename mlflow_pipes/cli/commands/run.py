@@ -124,7 +124,7 @@ def with_workers(workspace: Workspace, workers: int | None) -> Workspace:
     if workers is not None:
         configuration = workspace.configuration
         targets = {
-            name: replace(target, workers=workers) if target.type == "local" else target
+            name: replace(target, options={**target.options, "workers": workers}) if target.type == "local" else target
             for name, target in configuration.targets.items()
         }
         workspace.configuration = replace(configuration, targets=targets)

@@ -7,7 +7,8 @@ import mlflow_pipes.errors
 from mlflow_pipes.cli.app import BROKEN_PIPE, INTERRUPTED
 from mlflow_pipes.cli.commands import run as run_command
 from mlflow_pipes.cli.reference import page
-from mlflow_pipes.workspace.configuration import KEYS, TARGET_KEYS
+from mlflow_pipes.workspace.configuration import KEYS
+from mlflow_pipes.workspace.target_types import TARGET_TYPES
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -31,4 +32,4 @@ def test_every_key_of_the_configuration_is_documented_and_no_other():
     whole, of_target = text.split("A target of type `local`:")
     keys = {key.strip("[]").partition(".")[0] for key in re.findall(r"^\| `([^`]+)` \|", whole, re.MULTILINE)}
     assert keys == set(KEYS)
-    assert set(re.findall(r"^\| `([^`]+)` \|", of_target, re.MULTILINE)) == set(TARGET_KEYS["local"])
+    assert set(re.findall(r"^\| `([^`]+)` \|", of_target, re.MULTILINE)) == set(TARGET_TYPES["local"].table_keys())

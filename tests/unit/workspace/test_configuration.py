@@ -46,7 +46,8 @@ def test_pipes_toml_is_found_upwards_and_read_whole(tmp_path):
     assert found.workspace == tmp_path / "state"
     assert (found.target, found.tracking_uri, found.experiment) == ("big", "http://file", "flights")
     big = found.targets["big"]
-    assert (big.type, big.workers, big.cpus, big.memory_bytes) == ("local", 3, 6.0, 8 << 30)
+    assert (big.type, big.options) == ("local", {"workers": 3, "cpus": 6.0, "memory_bytes": 8 << 30})
+    assert big.source == str(tmp_path / "pipes.toml")
     assert found.environ == {"OMP_NUM_THREADS": "1"}
 
 
@@ -55,7 +56,7 @@ def test_tokens_and_what_runs_share_are_read(tmp_path):
     found = load(tmp_path, environ={})
     assert found.tokens == {"database": 4.0, "licence": 0.5}
     local = found.targets["local"]
-    assert (local.type, local.gpus, local.shared) == ("local", 2, True)
+    assert (local.type, local.options, local.shared) == ("local", {"gpus": 2}, True)
     supply = supply_of(found)
     assert supply.tokens == found.tokens
     assert supply.shared == {"local": f"target:local@{this_host()}"}, "each machine has its own"

@@ -11,11 +11,11 @@ from mlflow_pipes.machine.capacity import gpus, processors
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.testing.scenarios import trivial_graph
-from mlflow_pipes.workspace.configuration import TargetConfiguration
 from mlflow_pipes.workspace.expected import UNKNOWN_S, expected
 from mlflow_pipes.workspace.sizes import capacities_for, capacity_of, configured_capacity, default_target
+from mlflow_pipes.workspace.target_types import TargetConfiguration
 
-LOCAL = TargetConfiguration("local", "local", workers=3, memory_bytes=64)
+LOCAL = TargetConfiguration("local", "local", {"workers": 3, "memory_bytes": 64})
 
 
 def graph_of(**steps):
@@ -82,7 +82,7 @@ def test_a_size_that_means_nothing_is_refused_by_name(size, told):
 
 def test_a_target_that_is_not_sized_is_as_large_as_configured():
     assert configured_capacity(LOCAL) == Capacity(3.0, 64, 3, gpus=len(gpus()))
-    assert configured_capacity(replace(LOCAL, gpus=5)).gpus == 5
+    assert configured_capacity(replace(LOCAL, options={"gpus": 5})).gpus == 5
     assert configured_capacity(TargetConfiguration("local", "local")).slots == processors()
     assert configured_capacity(TargetConfiguration("inline", "inline")).slots == 1
     with pytest.raises(ConfigurationError, match=r"target 'big' .*--target big:8"):

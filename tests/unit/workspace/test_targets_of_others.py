@@ -49,3 +49,10 @@ def test_its_options_reach_it_as_written(cloud):
 def test_what_it_lacks_is_said_with_its_place(cloud):
     with pytest.raises(ConfigurationError, match=r"\[targets\.cloud\].*address"):
         targets(cloud, "")
+
+
+def test_a_key_that_it_does_not_know_is_named_with_the_near_one(cloud):
+    source = cloud / "cloud_of_others.py"
+    source.write_text(source.read_text().replace(", **_", ", checkout, scratch, workspace"))
+    with pytest.raises(ConfigurationError, match=r"pipes\.toml: unknown key 'targets\.cloud\.adress'.*'address'"):
+        targets(cloud, 'adress = "tcp://here"')
