@@ -54,6 +54,8 @@ class LocalTarget:
         workspace: the workspace's folder, for ``current_run()``.
         environ: environment variables of the workers, over this process's own.
         preload: modules to import once, before workers are forked; not the user's own, and none that starts threads.
+        cwd: folder that attempts begin in; by default this process's working folder.
+        path: folders that workers import from before all others.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class LocalTarget:
         workspace: str = "",
         environ: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
+        cwd: str | None = None,
+        path: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.workers = workers or capacity.processors()
@@ -82,6 +86,8 @@ class LocalTarget:
         self._workspace = workspace
         self._environ = dict(environ or {})
         self._preload = tuple(preload)
+        self._cwd = cwd
+        self._path = list(path)
         self._pickled_datastore = b""
         self._open = False
         self._broken = ""
@@ -270,11 +276,11 @@ class LocalTarget:
 
     def _new_zygote(self) -> ZygoteLink:
         try:
-            cwd = os.getcwd()  # noqa: PTH109 - sent as text
+            cwd = self._cwd or os.getcwd()  # noqa: PTH109 - sent as text
         except OSError as error:
             raise TargetError(f"cannot start workers: the working folder is gone ({error.strerror})") from error
         setup = wire.Setup(
-            sys_path=[os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - entries may be archives
+            sys_path=[*self._path, *map(os.path.abspath, sys.path)],
             cwd=cwd,
             datastore=self._pickled_datastore,
             checkout=str(self._checkout),
