@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.authoring import OutputRef, allow_failure, each, pipeline, step
     from mlflow_pipes.content import SignedModel
     from mlflow_pipes.errors import PipesError, RunFailed
+    from mlflow_pipes.model.environment import Environment
     from mlflow_pipes.model.outcome import RunOutcome, StepFailure
     from mlflow_pipes.model.step import RetryPolicy
     from mlflow_pipes.worker.context import RunContext, current_run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Environment": "model.environment",
     "OutputRef": "authoring",
     "PipesError": "errors",
     "RetryPolicy": "model.step",
@@ -50,6 +52,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Environment",
     "OutputRef",
     "PipesError",
     "RetryPolicy",

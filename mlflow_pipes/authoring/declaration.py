@@ -16,6 +16,7 @@ from mlflow_pipes.errors import GraphError
 if TYPE_CHECKING:
     from mlflow_pipes.authoring.pipeline import Pipeline
     from mlflow_pipes.authoring.step import Step
+    from mlflow_pipes.model.environment import Environment
     from mlflow_pipes.model.graph import HookTime, MapOver
     from mlflow_pipes.model.step import StepOptions
 
@@ -115,10 +116,11 @@ class Scope:
     Attributes:
         after: calls that everything in the scope waits for.
         target: compute target for steps that name none.
+        environment: likewise, what they run with.
         depth: how many pipelines are around it.
     """
 
-    __slots__ = ("after", "declaration", "depth", "group", "target")
+    __slots__ = ("after", "declaration", "depth", "environment", "group", "target")
 
     def __init__(
         self,
@@ -127,12 +129,14 @@ class Scope:
         after: tuple[Awaited, ...] = (),
         target: str | None = None,
         depth: int = 1,
+        environment: str | Environment | None = None,
     ) -> None:
         self.declaration = declaration
         self.group = group
         self.after = after
         self.target = target
         self.depth = depth
+        self.environment = environment
 
 
 _scope: ContextVar[Scope | None] = ContextVar("mlflow_pipes_scope", default=None)
@@ -149,7 +153,7 @@ def entered(scope: Scope) -> Iterator[None]:
         _scope.reset(token)
 
 
-def nested_scope(outer: Scope, group: Group, after: tuple[Awaited, ...], target: str | None) -> Scope:
+def nested_scope(outer: Scope, group: Group, after: tuple[Awaited, ...]) -> Scope:
     """Return the scope of a pipeline called inside *outer*.
 
     Raises:
@@ -161,4 +165,12 @@ def nested_scope(outer: Scope, group: Group, after: tuple[Awaited, ...], target:
             f"pipeline {name!r} stands inside itself {DEEPEST_NESTING} pipelines deep: a recursion without end? "
             "Give it an `if` on a parameter that stops it, or write a loop"
         )
-    return Scope(outer.declaration, group, outer.after + after, target or outer.target, outer.depth + 1)
+    settings = group.pipeline.settings
+    return Scope(
+        outer.declaration,
+        group,
+        outer.after + after,
+        settings.target or outer.target,
+        outer.depth + 1,
+        settings.environment or outer.environment,
+    )

@@ -21,6 +21,7 @@ from mlflow_pipes.authoring.declaration import (
 from mlflow_pipes.authoring.hooks import Hooks, checked_hooks, hook_call
 from mlflow_pipes.authoring.reference import call_of, calls_in, text_of
 from mlflow_pipes.authoring.settings import (
+    checked_environment,
     checked_name,
     checked_priority,
     checked_tags,
@@ -30,6 +31,7 @@ from mlflow_pipes.authoring.settings import (
 )
 from mlflow_pipes.authoring.step import Step, checked_function, function_name
 from mlflow_pipes.errors import ArgumentError, GraphError, suggest
+from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.graph import HookTime
 
 P = ParamSpec("P")
@@ -50,6 +52,7 @@ class PipelineOptions(TypedDict, total=False):
     on_success: Hooks
     on_failure: Hooks
     always: Hooks
+    environment: str | Environment | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class PipelineSettings:
     on_success: tuple[Step[..., Any], ...] = ()
     on_failure: tuple[Step[..., Any], ...] = ()
     always: tuple[Step[..., Any], ...] = ()
+    environment: str | Environment | None = None
 
     @property
     def hooks(self) -> list[tuple[HookTime, Step[..., Any]]]:
@@ -180,7 +184,7 @@ class Pipeline(Generic[P, R]):
             )
         group = Group(self, bound, scope.group)
         scope.declaration.groups.append(group)
-        with entered(nested_scope(scope, group, self._after, self.settings.target)):
+        with entered(nested_scope(scope, group, self._after)):
             returned = self.function(*args, **kwargs)
         self._check_origin(freeze(returned, f"{self!r}, what it returns"), scope.declaration, "returned")
         return returned
@@ -195,7 +199,7 @@ class Pipeline(Generic[P, R]):
                 )
         for other, _ in self._after:
             self._check_call(other, declaration, "stands after")
-        with entered(Scope(declaration, target=self.settings.target)):
+        with entered(Scope(declaration, target=self.settings.target, environment=self.settings.environment)):
             returned = self.function(*args, **kwargs)
         if not declaration.calls:
             raise GraphError(f"pipeline {self.name!r} has no steps: its function called none; call a @step in it")
@@ -264,6 +268,7 @@ def pipeline(
     on_success: Hooks = (),
     on_failure: Hooks = (),
     always: Hooks = (),
+    environment: str | Environment | None = None,
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     """Make a pipeline of a function that calls steps: ``@pipeline`` or ``@pipeline(fail_fast=False)``.
@@ -279,7 +284,8 @@ def pipeline(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``priority``: of its runs, larger goes first where runs share targets or tokens;
             ``on_success``, ``on_failure``, ``always``: exit hooks, a step or several: run once, when all else has
             ended, and given a ``RunOutcome`` if they take an argument;
-            ``target``: compute target of steps that name none; ``tags``: free labels.
+            ``target``: compute target of steps that name none; ``environment``: likewise, interpreter and packages
+            that they run with; ``tags``: free labels.
 
     Raises:
         DeclarationError: the function cannot be a pipeline, or an option has an impossible value.
@@ -313,6 +319,8 @@ def _changed(settings: PipelineSettings, changes: Mapping[str, Any], culprit: st
                 checked[option] = checked_hooks(value, what)
             case "target":
                 checked_target(value, what)
+            case "environment":
+                checked_environment(value, what)
             case "tags":
                 checked_tags(value, culprit)
             case "fail_fast" if not isinstance(value, bool):

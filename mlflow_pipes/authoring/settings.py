@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
+from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.step import RetryPolicy, ReuseMode, StepOptions
 from mlflow_pipes.wording import bytes_in
 
@@ -37,6 +38,7 @@ class CallOptions(TypedDict, total=False):
     max_age_s: float | None
     priority: int
     tags: Mapping[str, str]
+    environment: str | Environment | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,6 +127,16 @@ def checked_target(value: Any, what: str) -> Any:
     return value
 
 
+def checked_environment(value: Any, what: str) -> Any:
+    """Return the name of an environment, a declared one, or None."""
+    if value is None or isinstance(value, Environment) or (isinstance(value, str) and value):
+        return value
+    raise DeclarationError(
+        f'{what} is neither a name from the configuration nor an Environment; write environment="training", or '
+        'Environment(requirements=["numpy==2.0"])'
+    )
+
+
 def _gpus(value: Any, what: str) -> Any:
     if type(value) is not int or value < 0:
         raise DeclarationError(f"{what} is not a whole number from 0 upwards")
@@ -179,6 +191,7 @@ _CHECKS = {
     "target": checked_target,
     "priority": checked_priority,
     "gpus": _gpus,
+    "environment": checked_environment,
 }
 
 

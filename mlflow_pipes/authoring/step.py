@@ -15,6 +15,7 @@ from mlflow_pipes.authoring.mapping import bind_mapped
 from mlflow_pipes.authoring.reference import OutputRef, call_of, calls_in
 from mlflow_pipes.authoring.settings import CallOptions, Errors, Settings, Tokens, changed, checked_name
 from mlflow_pipes.errors import DeclarationError, GraphError
+from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.graph import Constant, MapOver
 from mlflow_pipes.model.step import CodeFingerprint, RetryPolicy, ReuseMode
 
@@ -83,6 +84,8 @@ class Step(Generic[P, R]):
         if scope is None:
             call = Call(self, bound, options, self._after, None, None, maps)
         else:
+            if scope.environment is not None and options.environment is None:
+                options = dataclasses.replace(options, environment=scope.environment)
             if scope.target is not None and options.target is None:
                 options = dataclasses.replace(options, target=scope.target)
             call = Call(self, bound, options, self._after + scope.after, scope.declaration, scope.group, maps)
@@ -192,6 +195,7 @@ def step(
     uses: Iterable[Any] = (),
     priority: int = 0,
     tags: Mapping[str, str] | None = None,
+    environment: str | Environment | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     """Make a step of a function: ``@step`` or ``@step(cpus=2, retries=3)``.
@@ -218,7 +222,9 @@ def step(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
             ``reuse``: ``"content"``, or ``"never"`` for effects; ``max_age_s``: reuse only what is younger;
             ``version``: a text that is added to the code fingerprint, or stands for it with ``replace_code=True``;
             ``uses``: functions, classes or modules that the code reaches in ways that cannot be followed;
-            ``priority``: larger goes first among the steps of its run; ``tags``: free labels.
+            ``priority``: larger goes first among the steps of its run; ``tags``: free labels;
+            ``environment``: interpreter and packages that it runs with, by their name in the configuration or as an
+            ``Environment``; by default those that declare the pipeline.
 
     Raises:
         DeclarationError: the function cannot be a step, or an option has an impossible value.

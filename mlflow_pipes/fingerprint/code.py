@@ -52,23 +52,24 @@ def fingerprint(
     if replace_code:
         return _replaced(linker, plain, roots)
     roots["step"] = _root(linker, plain)
-    digest, leaves = survey(roots)
+    digest, leaves, shape = survey(roots)
     return CodeFingerprint(
         digest=digest,
         leaves=tuple(leaves),
         sources=tuple(sorted(linker.files.items())),
         warnings=tuple(linker.warnings),
         distributions=frozenset(leaf.name for leaf in leaves if leaf.kind == "distribution"),
+        shape=shape,
     )
 
 
 def _replaced(linker: Linker, plain: Any, roots: dict[str, Target]) -> CodeFingerprint:
     """Return a fingerprint made of version and uses; the code is looked at only for the distributions it reaches."""
     del roots["python"]
-    digest, leaves = survey(roots)
+    digest, leaves, shape = survey(roots)
     files = tuple(sorted(linker.files.items()))
     try:
-        _, reached = survey({"step": _root(linker, plain)})
+        reached = survey({"step": _root(linker, plain)}).leaves
     except FingerprintError:
         reached = []
     return CodeFingerprint(
@@ -76,6 +77,7 @@ def _replaced(linker: Linker, plain: Any, roots: dict[str, Target]) -> CodeFinge
         leaves=tuple(leaves),
         sources=files,
         distributions=frozenset(leaf.name for leaf in (*leaves, *reached) if leaf.kind == "distribution"),
+        shape=digest_record("pipes.code-version/1", (shape,)),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mlflow_pipes.digests import Part, digest_record
 from mlflow_pipes.model.step import CodeLeaf
@@ -60,7 +60,15 @@ Target: TypeAlias = External | Value | Node
 Found: TypeAlias = tuple[Target | None, int]
 
 
-def survey(roots: Mapping[str, Target]) -> tuple[str, list[CodeLeaf]]:
+class Survey(NamedTuple):
+    """What there is of everything reachable: its digest, its leaves, and its digest without versions."""
+
+    digest: str
+    leaves: list[CodeLeaf]
+    shape: str
+
+
+def survey(roots: Mapping[str, Target]) -> Survey:
     """Return the digest of everything reachable from *roots*, and its leaves. O(nodes + edges)."""
     return _Survey().run(roots)
 
@@ -71,15 +79,34 @@ class _Survey:
         self._queue: deque[tuple[Node, tuple[str, ...]]] = deque()
         self._leaves: dict[tuple[str, str, str], CodeLeaf] = {}
 
-    def run(self, roots: Mapping[str, Target]) -> tuple[str, list[CodeLeaf]]:
+    def run(self, roots: Mapping[str, Target]) -> Survey:
         parts: list[Part] = [self._edges(roots, ())]
+        nodes = []
         while self._queue:
             node, via = self._queue.popleft()
             node.link(node)
             edges = self._edges(node.edges, (*via, node.name))
             parts.append((node.kind, node.content, edges))
+            nodes.append(node)
             self._leaf(node.kind, node.name, node.content, via)
-        return digest_record("pipes.code/1", parts), _named_apart(list(self._leaves.values()))
+        shapes = [self._shape(roots), *((node.kind, node.content, self._shape(node.edges)) for node in nodes)]
+        leaves = _named_apart(list(self._leaves.values()))
+        return Survey(digest_record("pipes.code/1", parts), leaves, digest_record("pipes.code-shape/1", shapes))
+
+    def _shape(self, edges: Mapping[str, Target]) -> Part:
+        """Return edges without versions, and of what is not first-party only the modules, installed here or not.
+
+        What is used of these stands in the code itself; which distribution they are of depends on the machine.
+        """
+        outside = {found for label, target in edges.items() if (found := _shape_of_outside(label, target)) is not None}
+        inside = {label: target for label, target in edges.items() if _shape_of_outside(label, target) is None}
+        return (tuple(sorted(outside)), tuple((label, self._inside(inside[label])) for label in sorted(inside)))
+
+    def _inside(self, target: Target) -> Part:
+        if isinstance(target, Value):
+            inner = tuple(_shape_of_outside("", item) or self._inside(item) for item in target.references)
+            return ("value", target.part, inner)
+        return ("node", self._numbers[id(target)])
 
     def _edges(self, edges: Mapping[str, Target], via: tuple[str, ...]) -> Part:
         return tuple((label, self._part(edges[label], via)) for label in sorted(edges))
@@ -103,6 +130,15 @@ class _Survey:
 
     def _leaf(self, kind: str, name: str, digest: str, via: tuple[str, ...]) -> None:
         self._leaves.setdefault((kind, name, digest), CodeLeaf(kind, name, digest, via))
+
+
+def _shape_of_outside(label: str, target: Target) -> tuple[str, str, str] | None:
+    """Return what stands for an edge to something that is not first-party, None for other edges."""
+    if isinstance(target, External):
+        return (label.partition(".")[0], "outside", target.name.partition(":")[0])
+    if isinstance(target, Value) and target.kind == "missing":
+        return (label.partition(".")[0], "outside", target.name)
+    return None
 
 
 def _named_apart(leaves: list[CodeLeaf]) -> list[CodeLeaf]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from mlflow_pipes.model.environment import Environment, ResolvedEnvironment
+
 ReuseMode: TypeAlias = Literal["content", "never"]
 
 
@@ -33,7 +35,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """Where and how a step runs; none of it is in its key.
+    """Where and how a step runs; none of it is in its key but what the environment holds (see :class:`StepDefinition`).
 
     Attributes:
         target: name of a compute target; None lets the run or the workspace choose.
@@ -50,6 +52,8 @@ class StepOptions:
         retries: see :class:`RetryPolicy`.
         priority: larger goes first among what is ready; ties are broken by critical path.
         tags: free labels, kept with the run.
+        environment: what it runs with: a name in the configuration, or a declaration; None for the interpreter that
+            declares the pipeline.
     """
 
     target: str | None = None
@@ -65,6 +69,7 @@ class StepOptions:
     retries: RetryPolicy = RetryPolicy()
     priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
+    environment: str | Environment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class CodeFingerprint:
         sources: (absolute file, BLAKE3 hash) of the first-party files read.
         warnings: what could not be followed but was let through, each with culprit and remedy.
         distributions: names of third-party distributions reached.
+        shape: like *digest*, but without any version, and of modules that are not first-party only which; with the
+            versions of another environment it makes the digest of the code there.
     """
 
     digest: str
@@ -134,6 +141,7 @@ class CodeFingerprint:
     sources: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     distributions: frozenset[str] = frozenset()
+    shape: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,10 @@ class StepDefinition:
     """A step as declared.
 
     Every field stands in exactly one of :data:`KEYED` and :data:`NEUTRAL` (a test asserts it).
+
+    Attributes:
+        environment: what it runs with, once that is resolved; *code* is then the code as it is in there, so that the
+            environment is in the key by that. None for the interpreter that declares the pipeline.
     """
 
     name: str
@@ -150,7 +162,8 @@ class StepDefinition:
     max_age_s: float | None = None
     options: StepOptions = StepOptions()
     doc: str = ""
+    environment: ResolvedEnvironment | None = None
 
 
 KEYED = frozenset({"code"})
-NEUTRAL = frozenset({"name", "function", "reuse", "max_age_s", "options", "doc"})
+NEUTRAL = frozenset({"name", "function", "reuse", "max_age_s", "options", "doc", "environment"})

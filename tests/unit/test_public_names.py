@@ -34,7 +34,11 @@ def surface() -> list[str]:
     lines = []
     for name in sorted(mlflow_pipes.__all__):
         value = getattr(mlflow_pipes, name)
-        made_by_users = not isinstance(value, type) or value in {mlflow_pipes.RetryPolicy, mlflow_pipes.SignedModel}
+        made_by_users = not isinstance(value, type) or value in {
+            mlflow_pipes.Environment,
+            mlflow_pipes.RetryPolicy,
+            mlflow_pipes.SignedModel,
+        }
         lines.append(name + (_signature(value) if made_by_users else ""))
         if isinstance(value, type) and not issubclass(value, Exception):
             lines += [f"{name}.{member}" for member in sorted(_members(value))]

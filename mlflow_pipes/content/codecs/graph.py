@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_pipes.content.codec import Encoded, Stored, Storing
 from mlflow_pipes.errors import BlobCorruptError
 from mlflow_pipes.model.artifact import from_plain, to_plain
+from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.graph import Binding, Gather, GroupNode, Growth, MapOver, Output, StepNode
 from mlflow_pipes.model.graph import Stored as StoredValue
 from mlflow_pipes.model.growth import portable, portable_function
@@ -192,6 +193,7 @@ def _plain_step(step: StepDefinition) -> dict[str, Any]:
             "sources": step.code.sources,
             "warnings": step.code.warnings,
             "distributions": sorted(step.code.distributions),
+            "shape": step.code.shape,
         },
     }
 
@@ -205,13 +207,19 @@ def _read(root: memoryview) -> Growth:
     try:
         plain = json.loads(bytes(root).decode("utf-8", "surrogatepass"))[FORMAT]
         steps = [_step(one) for one in plain["steps"]]
-        options = [StepOptions(**{**one, "retries": _retries(one["retries"])}) for one in plain["options"]]
+        options = [_read_options(one) for one in plain["options"]]
         nodes = [_node(one, steps, options) for one in plain["nodes"]]
         groups = [GroupNode(**one) for one in plain["groups"]]
         output = _binding(plain["output"])
     except (ValueError, KeyError, TypeError) as error:
         raise BlobCorruptError(f"a stored graph cannot be read: {error!r}") from error
     return Growth({node.id: node for node in nodes}, {group.id: group for group in groups}, output)
+
+
+def _read_options(plain: dict[str, Any]) -> StepOptions:
+    options = StepOptions(**{**plain, "retries": _retries(plain["retries"])})
+    declared = plain.get("environment")
+    return replace(options, environment=Environment(**declared)) if isinstance(declared, dict) else options
 
 
 def _retries(plain: dict[str, Any]) -> RetryPolicy:
@@ -257,6 +265,7 @@ def _step(plain: dict[str, Any]) -> StepDefinition:
             sources=tuple([(file, hash_) for file, hash_ in code["sources"]]),
             warnings=tuple(code["warnings"]),
             distributions=frozenset(code["distributions"]),
+            shape=code.get("shape", ""),
         ),
         function=_function(plain["function"]),
         reuse=plain["reuse"],
