@@ -155,9 +155,9 @@ class Inputs:
                 found.append(parent)
         return tuple(found)
 
-    def _sources_of(self, node: StepNode) -> set[str]:
+    def _sources_of(self, node: StepNode) -> frozenset[str]:
         """Return the nodes that a node's arguments are outputs of; items of a list are of who made the list."""
-        sources = node.data_parents()
+        sources = node.data_parents
         mapped = self.maps.get(node.group or "")
         return sources if mapped is None else sources | self._sources_of(mapped)
 

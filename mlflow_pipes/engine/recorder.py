@@ -165,7 +165,7 @@ class Recorder:
             if node.step.code.digest not in self._seen_code:
                 self._seen_code.add(node.step.code.digest)
                 self.add(CodeSeen(node.step.code), now)
-            parents = tuple(sorted(node.parents()))
+            parents = tuple(sorted(node.parents))
             tags, effect = node.options.tags, is_effect(node)
             parameters = self._parameters(node)
             self._declare(node.id, node.step.name, "step", node.group, parameters, tags, parents, now, effect=effect)

@@ -58,6 +58,6 @@ class Roster:
         """Return the length in seconds of each node's critical path among *nodes*."""
         children: dict[str, list[str]] = {}
         for node in nodes.values():
-            for parent in node.parents():
+            for parent in node.parents:
                 children.setdefault(parent, []).append(node.id)
         return critical_path_s(list(nodes), children, self._estimates, self._default_s)

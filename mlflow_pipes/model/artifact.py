@@ -124,9 +124,12 @@ def from_plain(plain: dict[str, Any]) -> Artifact:
     )
 
 
+_as_text = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def to_json(artifact: Artifact) -> str:
     """Return the artifact as compact JSON text, for a ledger row."""
-    return json.dumps(to_plain(artifact), separators=(",", ":"))
+    return _as_text(to_plain(artifact))
 
 
 def from_json(text: str) -> Artifact:

@@ -94,6 +94,9 @@ class StepNode:
         maps: it stands for a call per item of some of its arguments.
         after_any: like *after*, however they end.
         hook: when it runs at the end of the run, instead of as one of its steps.
+        data_parents: ids of the nodes whose outputs it reads.
+        parents: ids of the nodes that must end before it starts.
+        tolerated_parents: ids of the parents that may also end badly: it can do with their failure.
     """
 
     id: str
@@ -105,20 +108,23 @@ class StepNode:
     maps: MapOver | None = None
     after_any: tuple[str, ...] = ()
     hook: HookTime | None = None
+    data_parents: frozenset[str] = field(init=False, compare=False, repr=False)
+    parents: frozenset[str] = field(init=False, compare=False, repr=False)
+    tolerated_parents: frozenset[str] = field(init=False, compare=False, repr=False)
 
-    def data_parents(self) -> set[str]:
-        """Return the ids of the nodes whose outputs this one reads."""
-        return {output.node for binding in self.arguments.values() for output in outputs_in(binding)}
-
-    def parents(self) -> set[str]:
-        """Return the ids of the nodes that must end before this one starts."""
-        return self.data_parents().union(self.after, self.after_any)
-
-    def tolerated_parents(self) -> set[str]:
-        """Return the ids of the parents that may also end badly: this node can do with their failure."""
+    def __post_init__(self) -> None:
         outputs = [output for binding in self.arguments.values() for output in outputs_in(binding)]
-        taken = {output.node for output in outputs if output.or_failure}.union(self.after_any)
-        return taken.difference([output.node for output in outputs if not output.or_failure], self.after)
+        data = parents = frozenset([output.node for output in outputs])
+        tolerated: frozenset[str] = frozenset()
+        if self.after or self.after_any:
+            parents = data.union(self.after, self.after_any)
+        if self.after_any or any(output.or_failure for output in outputs):
+            needed = [output.node for output in outputs if not output.or_failure]
+            tolerated = parents.difference(needed, self.after)
+        put = object.__setattr__
+        put(self, "data_parents", data)
+        put(self, "parents", parents)
+        put(self, "tolerated_parents", tolerated)
 
 
 @dataclass(frozen=True, slots=True)

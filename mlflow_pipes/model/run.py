@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import Failure, Usage
@@ -115,8 +115,7 @@ class StepDeclared:
     effect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepChanged:
+class StepChanged(NamedTuple):
     """A step's run has a new status; fields left None keep their value.
 
     Attributes:
@@ -243,8 +242,7 @@ Record: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(NamedTuple):
     """A question to the step cache.
 
     Attributes:
@@ -260,8 +258,7 @@ class LookUp:
     max_age_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """The output is known."""
 
     key: str

@@ -113,7 +113,7 @@ class Board:
             self._rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
             self.status[node.id] = Status.WAITING
             self.tokens.add(node.id, node.options, target_of[node.id])
-            self._tolerated.update(node.tolerated_parents())
+            self._tolerated |= node.tolerated_parents
             if node.hook is not None:
                 self.hooks.add(node.id)
             if self.dependencies.add(node) and node.hook is None:

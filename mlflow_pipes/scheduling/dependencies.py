@@ -13,27 +13,26 @@ class Dependencies:
     __slots__ = ("_children", "_missing", "_parents", "_tolerated")
 
     def __init__(self) -> None:
-        self._parents: dict[str, set[str]] = {}
-        self._tolerated: dict[str, set[str]] = {}
+        self._parents: dict[str, frozenset[str]] = {}
+        self._tolerated: dict[str, frozenset[str]] = {}
         self._missing: dict[str, set[str]] = {}
         self._children: dict[str, list[str]] = {}
 
     def add(self, node: StepNode) -> bool:
         """Add a node whose parents have not ended; tell whether it waits for nothing."""
-        parents = self._parents[node.id] = node.parents()
-        self._missing[node.id] = set(parents) if parents else parents
+        parents = self._parents[node.id] = node.parents
+        self._missing[node.id] = set(parents)
         for parent in parents:
             self._children.setdefault(parent, []).append(node.id)
-        tolerated = node.tolerated_parents() if parents else None
-        if tolerated:
-            self._tolerated[node.id] = tolerated
+        if node.tolerated_parents:
+            self._tolerated[node.id] = node.tolerated_parents
         return not parents
 
     def children(self, node: str) -> Iterable[str]:
         """Return those that wait for a node, or did."""
         return self._children.get(node, ())
 
-    def parents(self, node: str) -> set[str]:
+    def parents(self, node: str) -> frozenset[str]:
         """Return those that a node waits for, or did."""
         return self._parents[node]
 
@@ -41,7 +40,7 @@ class Dependencies:
         """Tell whether a node can do with the failure of one of its parents."""
         return parent in self._tolerated.get(node, ())
 
-    def required(self, node: str) -> set[str]:
+    def required(self, node: str) -> frozenset[str]:
         """Return the parents that must end well."""
         return self._parents[node].difference(self._tolerated.get(node, ()))
 

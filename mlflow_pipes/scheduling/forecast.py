@@ -171,13 +171,13 @@ class _Pump:
             self._held[node] = amounts
 
     def _parents(self, node: str) -> tuple[str, ...]:
-        return tuple(sorted(self._nodes[node].parents()))
+        return tuple(sorted(self._nodes[node].parents))
 
 
 def _children(graph: Graph) -> dict[str, list[str]]:
     children: dict[str, list[str]] = {}
     for node in graph.nodes.values():
-        for parent in node.parents():
+        for parent in node.parents:
             children.setdefault(parent, []).append(node.id)
     return children
 

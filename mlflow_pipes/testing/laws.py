@@ -68,8 +68,8 @@ class Witness:
         self.now = 0.0
         self._scenario = scenario
         self._target_of: dict[str, str] = {}
-        self._parents: dict[str, set[str]] = {}
-        self._tolerated: dict[str, set[str]] = {}
+        self._parents: dict[str, frozenset[str]] = {}
+        self._tolerated: dict[str, frozenset[str]] = {}
         self._inside: dict[str, list[str]] = {}
         self._around: dict[str, tuple[str, ...]] = {}
         self._good_once: set[str] = set()
@@ -146,8 +146,8 @@ class Witness:
                 self._inside[member.group].append(member.id)
                 self._around[member.id] = (member.group, *self._around.get(member.group, ()))
         for node in nodes.values():
-            self._parents[node.id] = node.parents()
-            self._tolerated[node.id] = node.tolerated_parents()
+            self._parents[node.id] = node.parents
+            self._tolerated[node.id] = node.tolerated_parents
             self._tolerated_by_some |= self._tolerated[node.id]
             self.status.setdefault(node.id, Status.WAITING)
 

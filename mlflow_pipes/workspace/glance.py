@@ -38,7 +38,7 @@ def first_by_inputs(graph: Graph, inputs: Inputs, ledger_file: Path | None, now:
     """Return the steps without parents whose output no earlier run made, or made too long ago."""
     keys: dict[str, str] = {}
     # A node that stands for many calls has no key of its own.
-    roots = (node for node in _looked_at(graph) if node.maps is None and not node.parents())
+    roots = (node for node in _looked_at(graph) if node.maps is None and not node.parents)
     for node in islice(roots, _MOST_ASKED):
         try:
             arguments = inputs.arguments(node)
@@ -62,7 +62,7 @@ def _first_of(nodes: Iterable[StepNode], to_do: set[str]) -> Iterable[StepNode]:
     """Yield the steps among *to_do* that wait for none of them; *nodes* are in topological order."""
     behind: set[str] = set()
     for node in nodes:
-        if any(parent in to_do or parent in behind for parent in node.parents()):
+        if any(parent in to_do or parent in behind for parent in node.parents):
             behind.add(node.id)
         elif node.id in to_do:
             yield node

@@ -148,7 +148,7 @@ class _Planner:
     def _plan_level(self, level: list[StepNode]) -> None:
         asked: list[tuple[StepNode, dict[str, str], LookUp]] = []
         for node in level:
-            unknown = sorted(node.data_parents() - self._inputs.outputs.keys())
+            unknown = sorted(node.data_parents - self._inputs.outputs.keys())
             if node.hook is not None:
                 self._plan_hook(node)
             elif node.maps is not None:

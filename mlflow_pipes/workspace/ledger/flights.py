@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mlflow_pipes.model.artifact import from_json, to_json
 from mlflow_pipes.model.run import (
@@ -28,8 +29,7 @@ LEASE_S = 30.0
 RENEW_AFTER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Run *run_id* computes *key*, until *expires_at* unless it renews."""
 
     key: str
@@ -40,8 +40,7 @@ class Claim:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What the step cache knows of a key; *output* is JSON text, parsed only for a hit."""
 
     key: str
@@ -121,8 +120,8 @@ class Flights:
     def answer(self, question: LookUp) -> CacheAnswer:
         """Answer one look-up, claiming its key where it asks to."""
         key = question.key
-        entry = self.entries.get(key)
-        if entry is not None and _usable(entry, question, self.now):
+        if self.hits(question):
+            entry = self.entries[key]
             return Hit(key, from_json(entry.output), entry.step_run_id, entry.made_at, entry.duration_s)
         if not question.claim:
             return Miss(key)
@@ -132,6 +131,13 @@ class Flights:
         if claim is None or claim.run_id != question.run_id:
             claim = self._claim(key, question.run_id)
         return Claimed(key, claim.token)
+
+    def hits(self, question: LookUp) -> bool:
+        """Tell whether the output is known."""
+        entry = self.entries.get(question.key)
+        if entry is None or not entry.reuse:
+            return False
+        return question.max_age_s is None or self.now - entry.made_at <= question.max_age_s
 
     def dead(self, claim: Claim) -> bool:
         """Whether a claim's owner has given no sign of life for a lease, or is known to be gone."""
@@ -154,7 +160,3 @@ def is_silent(expires_at: float, now: float, up_since: float) -> bool:
     """Tell whether nobody renewed what expires, though the ledger has been up for long enough."""
     just_up = up_since <= now < up_since + LEASE_S
     return expires_at <= now and not just_up
-
-
-def _usable(entry: Entry, question: LookUp, now: float) -> bool:
-    return entry.reuse and (question.max_age_s is None or now - entry.made_at <= question.max_age_s)

@@ -129,9 +129,8 @@ class SqlLedger:
             return self._write(records, lookups, now)[0]
         if not lookups:
             return []
-        keys = [question.key for question in lookups]
         time_of = self._ledger_time(now)
-        flights = self.database.read(lambda cursor: self._load(cursor, keys, time_of(), 0))
+        flights = self.database.read(lambda cursor: self._look(cursor, lookups, time_of()))
         answers = flights.answers(lookups)
         if not flights.written_claims:
             return answers
@@ -187,14 +186,29 @@ class SqlLedger:
         cursor.execute(self._statements.drop_claims_of_run.sql, (run_id,))
         self._sharing.end_run(cursor, run_id)
 
-    def _load(self, cursor: Cursor, keys: Sequence[str], now: float, next_token: int) -> Flights:
-        distinct = list(dict.fromkeys(keys))
-        entries = {row[0]: Entry(*row) for row in self._of_keys(cursor, self._statements.entries, distinct)}
-        claims = {row[0]: Claim(*row) for row in self._of_keys(cursor, self._statements.claims, distinct)}
+    def _look(self, cursor: Cursor, lookups: Sequence[LookUp], now: float) -> Flights:
+        """Load what answers these look-ups; where the entry does, nothing is asked of claims."""
+        flights = self._flights(self._entries(cursor, {question.key for question in lookups}), {}, now, 0)
+        flights.claims.update(
+            self._claims(cursor, {question.key for question in lookups if not flights.hits(question)})
+        )
+        return flights
+
+    def _load(self, cursor: Cursor, keys: Iterable[str], now: float, next_token: int) -> Flights:
+        distinct = set(keys)
+        return self._flights(self._entries(cursor, distinct), self._claims(cursor, distinct), now, next_token)
+
+    def _flights(self, entries: dict[str, Entry], claims: dict[str, Claim], now: float, next_token: int) -> Flights:
         return Flights(entries, claims, now, next_token, self._orchestrator, self._gone, self.database.up_since)
 
-    def _of_keys(self, cursor: Cursor, question: Callable[[int], Prepared], keys: Sequence[str]) -> Iterator[Any]:
-        for sql, parameters in self._statements.of_keys(question, keys):
+    def _entries(self, cursor: Cursor, keys: set[str]) -> dict[str, Entry]:
+        return {row[0]: Entry(*row) for row in self._of_keys(cursor, self._statements.entries, keys)}
+
+    def _claims(self, cursor: Cursor, keys: set[str]) -> dict[str, Claim]:
+        return {row[0]: Claim(*row) for row in self._of_keys(cursor, self._statements.claims, keys)}
+
+    def _of_keys(self, cursor: Cursor, question: Callable[[int], Prepared], keys: set[str]) -> Iterator[Any]:
+        for sql, parameters in self._statements.of_keys(question, list(keys)):
             cursor.execute(sql, parameters)
             yield from cursor.fetchall()
 

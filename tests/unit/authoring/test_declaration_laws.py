@@ -118,7 +118,7 @@ def test_parents_stand_before_children_and_names_are_unique(rows):
     seen: set[str] = set()
     for name, node in graph.nodes.items():
         assert node.id == name
-        assert node.parents() <= seen
+        assert node.parents <= seen
         seen.add(name)
 
 

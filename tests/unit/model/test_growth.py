@@ -148,7 +148,7 @@ def test_grafted_nodes_have_new_ids_and_keep_their_edges(growth, taken):
     assert len(graft.nodes) == len(growth.nodes)
     ids = dict(zip(growth.nodes, graft.nodes, strict=True))
     for before, after in zip(growth.nodes.values(), graft.nodes.values(), strict=True):
-        assert after.parents() == {ids[parent] for parent in before.parents()}
+        assert after.parents == {ids[parent] for parent in before.parents}
         assert after.group == "outer" if before.group is None else after.group in graft.groups
 
 

@@ -106,7 +106,7 @@ def work_and_longest_path_s(orchestrator, tasks):
     dag = nx.DiGraph()
     for node in orchestrator.witness.nodes.values():
         dag.add_edge((node.id, "begin"), (node.id, "end"))
-        dag.add_edges_from(((parent, "end"), (node.id, "begin")) for parent in node.parents())
+        dag.add_edges_from(((parent, "end"), (node.id, "begin")) for parent in node.parents)
         if node.group is not None:
             dag.add_edges_from([((node.group, "begin"), (node.id, "begin")), ((node.id, "end"), (node.group, "end"))])
     for group in orchestrator.witness.groups.values():
