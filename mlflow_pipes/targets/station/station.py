@@ -1,0 +1,278 @@
+"""``Station``: attempts for an orchestrator elsewhere, in worker processes of this machine that can be killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_pipes.errors import TargetError
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceeded, Failure, FailureKind
+from mlflow_pipes.snapshot.unpacking import Unpacked, unpack
+from mlflow_pipes.targets.station.messages import Cancel, Message, Work, disagreement
+from mlflow_pipes.targets.station.pools import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlflow_pipes.model.attempt import TargetEvent
+    from mlflow_pipes.targets.station.messages import Setup
+
+IDLE_S = 60.0
+"""A pool without work is kept so long."""
+
+_MOST_IDLE_POOLS = 2
+_MOST_TOMBSTONES = 10_000
+_TOLERANCE = 1e-9  # sums of parts of processors are not exact
+_OUTCOMES = (AttemptSucceeded, AttemptFailed)
+_log = logging.getLogger(__name__)
+
+
+class Station:
+    """Does what it is told in messages, in pools of worker processes of its own, and reports events.
+
+    Its work is that of :class:`~mlflow_pipes.targets.local.LocalTarget`: an attempt that is cancelled or takes too
+    long is killed with all that it started, and when this process ends, however it does, so do all of them.
+
+    Args:
+        setup: what its orchestrator says of all attempts.
+        folder: where code is unpacked and attempts have their folders; of this machine.
+        report: takes events, in order, several at a time; called from the station's own thread.
+        slots: how many attempts run at once, and the sum of their ``cpus``.
+        gpus: how many graphics processors they can have.
+
+    Raises:
+        TargetError: the orchestrator's versions do not agree with those here.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        report: Callable[[Sequence[TargetEvent]], None],
+        *,
+        slots: int,
+        gpus: int = 0,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        differing = disagreement(setup)
+        if differing:
+            raise TargetError(f"target {setup.name!r}: {socket.gethostname()} cannot run this run's steps: {differing}")
+        self._setup = setup
+        self._folder = folder
+        self._report = report
+        self._slots = slots
+        self._gpus = gpus
+        self._idle_s = idle_s
+        self._datastore = pickle.loads(setup.datastore)
+        self._taking = threading.Lock()
+        self._unpacking = threading.Lock()
+        self._unpacked: dict[bytes, Unpacked] = {}
+        self._pools: dict[bytes, Pool] = {}
+        self._inbox: deque[tuple[Message, Unpacked | None]] = deque()
+        self._waiting: deque[tuple[Work, Unpacked]] = deque()
+        self._running: dict[AttemptId, tuple[Pool, float, tuple[int, ...]]] = {}
+        self._free_cpus = float(slots)
+        self._free_gpus = list(range(gpus))
+        self._tombstones: dict[AttemptId, None] = {}
+        self._events: list[TargetEvent] = []
+        self._is_closing = False
+        for name in ("checkout", "scratch", "code"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._serve, name=f"station of {setup.name}", daemon=True)
+        self._thread.start()
+
+    # --- for others, from any thread ------------------------------------------------------------------------------
+
+    def take(self, message: bytes) -> None:
+        """Take a message. Unpacks the code that it needs, which may take a while the first time.
+
+        Raises:
+            TargetError: it is closed.
+            DatastoreError: the code cannot be unpacked.
+        """
+        self.do(pickle.loads(message))
+
+    def do(self, message: Message) -> None:
+        """Take a message that was decoded; as :meth:`take`."""
+        unpacked = self._unpack(message.snapshot) if isinstance(message, Work) else None
+        with self._taking:
+            if self._is_closing:
+                raise TargetError(f"the station of target {self._setup.name!r} is closed")
+            self._inbox.append((message, unpacked))
+        self._wake()
+
+    def close(self) -> None:
+        """Kill what runs, answer for it, and wait until nothing is left. Idempotent."""
+        with self._taking:
+            self._is_closing = True
+        self._wake()
+        self._thread.join()
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            while not self._is_closing:
+                self._wait()
+                self._take_inbox()
+                for pool in list(self._pools.values()):
+                    pool.target.poll()
+                self._begin_waiting()
+                self._flush()
+                self._end_idle_pools()
+        except Exception:  # noqa: BLE001 - whatever it is, what runs here must be answered for
+            _log.exception("the station of target %r failed; what it was given is lost", self._setup.name)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._taking:
+            self._is_closing = True
+        self._take_inbox()
+        while self._waiting:
+            work, _ = self._waiting.popleft()
+            self._fail(work.assignment.attempt, FailureKind.CANCELLED, "the station was closed before it began")
+        for pool in list(self._pools):
+            self._drop(pool)
+        self._flush()
+        self._selector.close()
+        writer, self._wake_write = self._wake_write, -1
+        os.close(self._wake_read)
+        os.close(writer)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        due = [deadline for pool in self._pools.values() if (deadline := pool.target.next_deadline()) is not None]
+        due += [pool.idle_since + self._idle_s for pool in self._pools.values() if not pool.running]
+        self._selector.select(max(0.0, min(due) - now) if due else None)
+        with suppress(BlockingIOError):
+            while len(os.read(self._wake_read, 4096)) == 4096:
+                pass
+
+    def _take_inbox(self) -> None:
+        while self._inbox:
+            message, unpacked = self._inbox.popleft()
+            if isinstance(message, Cancel):
+                self._cancel(message.attempt)
+            elif message.assignment.attempt in self._tombstones:
+                self._fail(message.assignment.attempt, FailureKind.CANCELLED, "cancelled before it began")
+            else:
+                assert unpacked is not None
+                self._waiting.append((message, unpacked))
+
+    def _cancel(self, attempt: AttemptId) -> None:
+        for entry in self._waiting:
+            if entry[0].assignment.attempt == attempt:
+                self._waiting.remove(entry)
+                self._fail(attempt, FailureKind.CANCELLED, "cancelled before it began")
+                return
+        running = self._running.get(attempt)
+        if running is not None:
+            running[0].target.cancel(attempt)
+            return
+        self._tombstones[attempt] = None  # it may be on its way
+        if len(self._tombstones) > _MOST_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
+
+    def _begin_waiting(self) -> None:
+        """Begin what there is room for, in the order in which it came."""
+        while self._waiting:
+            work, unpacked = self._waiting[0]
+            assignment = work.assignment
+            count = len(assignment.gpus)
+            if count > self._gpus:
+                self._waiting.popleft()
+                self._fail(assignment.attempt, FailureKind.WORLD, f"asks for {count} gpus; there are {self._gpus} here")
+                continue
+            has_room = assignment.cpus <= self._free_cpus + _TOLERANCE and count <= len(self._free_gpus)
+            if self._running and (len(self._running) >= self._slots or not has_room):
+                return
+            self._waiting.popleft()
+            gpus, self._free_gpus = tuple(self._free_gpus[:count]), self._free_gpus[count:]
+            self._free_cpus -= assignment.cpus
+            self._begin(work, unpacked, gpus)
+
+    def _begin(self, work: Work, unpacked: Unpacked, gpus: tuple[int, ...]) -> None:
+        attempt = work.assignment.attempt
+        pool = self._pool(work.snapshot, unpacked)
+        self._running[attempt] = (pool, work.assignment.cpus, gpus)
+        try:
+            pool.begin(work, gpus)
+        except TargetError as error:
+            self._on_event(pool, self._failed(attempt, FailureKind.WORLD, str(error)))
+            self._drop(work.snapshot)  # the next attempt may have more luck with another one
+
+    def _pool(self, snapshot: bytes, unpacked: Unpacked) -> Pool:
+        pool = self._pools.get(snapshot)
+        if pool is None:
+            pool = self._pools[snapshot] = Pool(
+                unpacked,
+                self._setup,
+                self._datastore,
+                self._folder,
+                slots=self._slots,
+                gpus=self._gpus,
+                report=self._on_event,
+            )
+            for fileno in pool.target.filenos():
+                self._selector.register(fileno, selectors.EVENT_READ)
+        return pool
+
+    def _drop(self, snapshot: bytes) -> None:
+        pool = self._pools.pop(snapshot)
+        for fileno in pool.target.filenos():
+            self._selector.unregister(fileno)
+        pool.target.close()
+
+    def _on_event(self, pool: Pool, event: TargetEvent) -> None:
+        if isinstance(event, _OUTCOMES):
+            running = self._running.pop(event.attempt, None)
+            if running is not None:
+                pool.ended()
+                self._free_cpus += running[1]
+                self._free_gpus = sorted([*self._free_gpus, *running[2]])
+        self._events.append(pool.told(event))
+
+    def _fail(self, attempt: AttemptId, kind: FailureKind, message: str) -> None:
+        self._events.append(self._failed(attempt, kind, message))
+
+    def _failed(self, attempt: AttemptId, kind: FailureKind, message: str) -> AttemptFailed:
+        now = time.time()
+        return AttemptFailed(attempt, Failure(kind, message), now, now, host=socket.gethostname())
+
+    def _flush(self) -> None:
+        events, self._events = self._events, []
+        if events:
+            self._report(events)
+
+    def _end_idle_pools(self) -> None:
+        idle = sorted((one.idle_since, snapshot) for snapshot, one in self._pools.items() if not one.running)
+        oldest_kept = time.monotonic() - self._idle_s
+        for position, (since, snapshot) in enumerate(idle):
+            if since <= oldest_kept or len(idle) - position > _MOST_IDLE_POOLS:
+                self._drop(snapshot)
+
+    def _unpack(self, packed: bytes) -> Unpacked:
+        with self._unpacking:
+            found = self._unpacked.get(packed)
+            if found is None or not Path(found.prefix).is_dir():
+                found = self._unpacked[packed] = unpack(pickle.loads(packed), self._datastore, self._folder / "code")
+            return found
+
+    def _wake(self) -> None:
+        with suppress(OSError):
+            os.write(self._wake_write, b"\0")

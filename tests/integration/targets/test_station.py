@@ -1,0 +1,166 @@
+"""A station keeps the contract of targets, with the orchestrator's code in a place that only a snapshot leads to."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from mlflow_pipes import content
+from mlflow_pipes.errors import TargetError
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Capacity, Failure, FailureKind
+from mlflow_pipes.snapshot.taking import Snapshots
+from mlflow_pipes.stores.local import LocalDatastore
+from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, encode_events, setup_of
+from mlflow_pipes.targets.station.station import Station
+from mlflow_pipes.testing.target_contract import TargetContract, alive
+from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
+from mlflow_pipes.worker.sources import SourceChangedError
+
+pytestmark = pytest.mark.integration
+
+
+class StationTarget:
+    """The least target that has a station: bytes go in, bytes come out, all in this process."""
+
+    def __init__(self, name, datastore, folder, *, slots=2, idle_s=60.0):
+        self.name = name
+        self._datastore, self._folder, self._slots, self._idle_s = datastore, folder, slots, idle_s
+        self.station = None
+
+    def start(self, report):
+        setup = setup_of(self.name, self._datastore, "", {})
+
+        def take(events):
+            for event in decode_events(encode_events(events)):
+                report(event)
+
+        self._packer = Packer(Snapshots(self._datastore).shipped)
+        self._report = report
+        self.station = Station(setup, self._folder, take, slots=self._slots, idle_s=self._idle_s)
+
+    def capacity(self):
+        return Capacity(self._slots, slots=self._slots)
+
+    def submit(self, assignment):
+        try:
+            message = self._packer.pack(assignment)
+        except SourceChangedError as error:
+            now = time.time()
+            failure = Failure(FailureKind.SOURCE_CHANGED, str(error))
+            self._report(AttemptFailed(assignment.attempt, failure, now, now))
+            return
+        self.station.take(message)
+
+    def cancel(self, attempt):
+        if not self.station._is_closing:
+            self.station.do(Cancel(attempt))
+
+    def close(self):
+        self.station.close()
+
+
+class TestStation(TargetContract):
+    @pytest.fixture
+    def datastore(self, tmp_path):
+        return LocalDatastore(tmp_path / "datastore")
+
+    def make_target(self, datastore, folder):
+        return StationTarget("station", datastore, folder / "station")
+
+
+@pytest.fixture
+def datastore(tmp_path):
+    return LocalDatastore(tmp_path / "datastore")
+
+
+def value(answer, datastore):
+    assert isinstance(answer, AttemptSucceeded), answer
+    return content.load(answer.output, datastore)
+
+
+def project(folder: Path, constant: int) -> Path:
+    (folder / "inner").mkdir(parents=True)
+    (folder / "pipes.toml").write_text("")
+    (folder / "constants_of_station.py").write_text(f"A = {constant}\n")
+    (folder / "inner" / "numbers.txt").write_text(str(constant))
+    (folder / "flow_of_station.py").write_text(
+        "from pathlib import Path\n"
+        "def step(x):\n"
+        "    from constants_of_station import A\n"
+        "    return A + int((Path(__file__).parent / 'inner' / 'numbers.txt').read_text()), __file__\n"
+        "def fail(x):\n"
+        "    print('in', __file__)\n"
+        "    raise ValueError(f'bad file {__file__}')\n"
+    )
+    return folder / "flow_of_station.py"
+
+
+def test_modules_and_files_of_the_project_are_there_although_the_project_is_not(datastore, tmp_path):
+    flow = project(tmp_path / "project", 20)
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        target = driver.target
+        message = target._packer.pack(assignment := assignment_of(imported(flow, "step"), datastore, {"x": 1}))
+        shutil.rmtree(tmp_path / "project")
+        target.station.take(message)
+        total, where = value(driver.answer(assignment.attempt), datastore)
+    assert total == 40
+    assert where == str(next((tmp_path / "station" / "code").iterdir())) + str(flow)
+
+
+def test_failures_and_lines_name_the_files_that_the_user_has(datastore, tmp_path):
+    flow = project(tmp_path / "project", 20)
+    assignment = assignment_of(imported(flow, "fail"), datastore, {"x": 1})
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        answer = driver.run(assignment)
+    assert answer.failure.message == f"ValueError: bad file {flow}"
+    assert f'File "{flow}", line 7, in fail' in answer.failure.traceback
+    assert driver.lines(assignment.attempt, "stdout") == [f"in {flow}"]
+
+
+def test_two_versions_of_one_project_do_not_mix_in_one_station(datastore, tmp_path):
+    flow = project(tmp_path / "project", 1)
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        first = imported(flow, "step")
+        assert value(driver.run(assignment_of(first, datastore, {"x": 1})), datastore)[0] == 2
+        (tmp_path / "project" / "constants_of_station.py").write_text("A = 100\n")
+        old, driver.target._packer = driver.target._packer, Packer(Snapshots(datastore).shipped)
+        assert value(driver.run(assignment_of(first, datastore, {"x": 2})), datastore)[0] == 101
+        driver.target._packer = old
+        assert value(driver.run(assignment_of(first, datastore, {"x": 3})), datastore)[0] == 2
+
+
+def test_a_pool_without_work_is_ended_after_a_while(datastore, tmp_path):
+    flow = project(tmp_path / "project", 1)
+    (tmp_path / "project" / "pid_of_station.py").write_text("import os\ndef pid(x):\n    return os.getpid()\n")
+    with driving(StationTarget("s", datastore, tmp_path / "station", idle_s=0.2)) as driver:
+        function = imported(flow.parent / "pid_of_station.py", "pid")
+        pid = value(driver.run(assignment_of(function, datastore, {"x": 1})), datastore)
+        driver.until(lambda: not alive(pid))
+        assert value(driver.run(assignment_of(function, datastore, {"x": 2})), datastore) != pid
+
+
+def test_what_is_cancelled_before_it_comes_does_not_begin(datastore, tmp_path):
+    flow = project(tmp_path / "project", 1)
+    assignment = assignment_of(imported(flow, "step"), datastore, {"x": 1})
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        driver.target.cancel(assignment.attempt)
+        answer = driver.run(assignment)
+    assert answer.failure.kind is FailureKind.CANCELLED
+
+
+def test_cpus_that_attempts_ask_for_are_not_given_twice(datastore, tmp_path):
+    (tmp_path / "naps_of_station.py").write_text("import time\ndef nap(x):\n    time.sleep(0.3)\n")
+    nap = imported(tmp_path / "naps_of_station.py", "nap")
+    wide = [assignment_of(nap, datastore, {"x": number}, cpus=2.0) for number in range(2)]
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        for assignment in wide:
+            driver.target.submit(assignment)
+        first, second = (driver.answer(assignment.attempt) for assignment in wide)
+    assert second.started_at >= first.ended_at - 0.01
+
+
+def test_versions_that_differ_are_told_before_anything_runs(datastore, tmp_path):
+    setup = setup_of("s", datastore, "", {})._replace(versions=(("Python", "2.7"),))
+    with pytest.raises(TargetError, match=r"Python is 3\.\d+ here and 2\.7 where the run was started"):
+        Station(setup, tmp_path, lambda events: None, slots=1)
