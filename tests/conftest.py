@@ -49,6 +49,13 @@ def either_ledger(request, monkeypatch, tmp_path, _no_foreign_settings):
     return parse_place(url, {}, "test")
 
 
+@pytest.fixture
+def sqlite_alone(request):
+    """For what has nothing to do with the kind of database."""
+    if "postgresql" in request.node.callspec.id:
+        pytest.skip("once is enough")
+
+
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(request, monkeypatch):
     for name in FOREIGN:

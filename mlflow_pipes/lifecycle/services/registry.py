@@ -47,11 +47,13 @@ class ServiceRegistry:
     Args:
         folder: where they live, ``.pipes/services`` in a workspace.
         orphan_after_s: a service process that the state no longer names ends after that time.
+        stop_timeout_s: what a process has to end by itself before it is killed.
     """
 
-    def __init__(self, folder: Path, *, orphan_after_s: float = 60.0) -> None:
+    def __init__(self, folder: Path, *, orphan_after_s: float = 60.0, stop_timeout_s: float = STOP_TIMEOUT_S) -> None:
         self.folder = folder.absolute()
         self._orphan_after_s = orphan_after_s
+        self._stop_timeout_s = stop_timeout_s
 
     @classmethod
     def of_workspace(cls, folder: Path) -> ServiceRegistry:
@@ -273,7 +275,7 @@ class ServiceRegistry:
             self._discard(release)
             raise
         if current is not None:
-            daemon.terminate(current.pid, current.process, timeout_s=STOP_TIMEOUT_S)
+            daemon.terminate(current.pid, current.process, timeout_s=self._stop_timeout_s)
         return started
 
     def _healthy(self, service: Service, timeout_s: float) -> Service:
@@ -306,7 +308,7 @@ class ServiceRegistry:
     def _discard(self, release: Path) -> None:
         left = read_json(release / "process.json")
         if left:
-            daemon.terminate(left["pid"], left["process"], timeout_s=STOP_TIMEOUT_S)
+            daemon.terminate(left["pid"], left["process"], timeout_s=self._stop_timeout_s)
         shutil.rmtree(release, ignore_errors=True)
 
 

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -229,20 +227,3 @@ def test_help_costs_less_than_300_ms_of_processor_time(project):
 def test_the_doctor_finds_nothing_wrong(project):
     checks = json.loads(pipes(project, "doctor", "--json")[0])
     assert not [check for check in checks if check["verdict"] == "fail"]
-
-
-@pytest.mark.slow
-def test_the_ui_is_served_until_ctrl_c(project):
-    with running(project, "ui", "--json", start_new_session=True) as process:
-        answer = ""
-        while "}" not in answer:
-            answer += process.stdout.readline()
-        url = json.loads(answer)["url"]
-        with urllib.request.urlopen(url, timeout=10) as page:
-            assert page.status == 200
-        os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-        assert process.returncode == 0
-        with pytest.raises(OSError):
-            urllib.request.urlopen(url, timeout=2)
-        assert Path(project / ".pipes" / "ui.log").exists()

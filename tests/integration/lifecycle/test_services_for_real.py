@@ -158,7 +158,8 @@ def test_a_killed_service_is_dead_and_comes_back_on_its_port(registry, model_fol
     assert registry.get("delays").status == "running"
 
 
-def test_a_service_that_hangs_is_unhealthy_and_replaced(registry, model_folder):
+def test_a_service_that_hangs_is_unhealthy_and_replaced(tmp_path, registry, model_folder):
+    registry = ServiceRegistry(registry.folder, stop_timeout_s=1)
     first = registry.deploy("delays", model_folder)
     os.kill(first.pid, signal.SIGSTOP)
     assert not client.healthy(first, timeout_s=0.3)

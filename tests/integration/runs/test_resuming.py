@@ -82,13 +82,6 @@ def project(tmp_path, either_ledger, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def on_sqlite(request):
-    """For what has nothing to do with the kind of database."""
-    if "postgresql" in request.node.callspec.id:
-        pytest.skip("once is enough")
-
-
 def start(project, which="shop"):
     return subprocess.Popen(
         [sys.executable, "shop.py", which], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -168,7 +161,7 @@ def test_what_happened_in_the_run_resumed_is_not_done_again(project, which):
         assert all(f"it happened in run {first.id[:8]}" in one.reason for one in pay)
 
 
-@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.usefixtures("sqlite_alone")
 def test_hooks_run_once_in_each_run(project):
     run_to_its_failure(project)
     assert told(project)["goodbye"] == 1
@@ -203,7 +196,7 @@ def test_an_effect_that_ran_when_its_orchestrator_died_is_done_again_with_its_ke
     assert told(project) == Counter(text for text, _ in again) + PAID + (ASKED if which == "grown" else GOODBYE)
 
 
-@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.usefixtures("sqlite_alone")
 def test_the_idempotency_key_is_the_same_for_all_attempts_of_a_step_and_no_other(project):
     (project / "refuse").touch()
     run_to_its_failure(project)
@@ -216,7 +209,7 @@ def test_the_idempotency_key_is_the_same_for_all_attempts_of_a_step_and_no_other
     assert len(anew) == 3  # another run is another matter
 
 
-@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.usefixtures("sqlite_alone")
 def test_the_file_may_have_been_edited_keys_decide(project):
     run_to_its_failure(project)
     (project / "shop.py").write_text(SHOP.replace('f"receipt of {item}"', 'f"bill of {item}"'), encoding="utf-8")
@@ -248,7 +241,7 @@ def test_a_run_that_lives_cannot_be_resumed_and_neither_what_a_living_run_resume
     assert second.wait(timeout=60) == 0
 
 
-@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.usefixtures("sqlite_alone")
 def test_a_run_goes_on_from_where_it_was_started_with_what_it_was_started_with(project, tmp_path):
     (project / "broken").touch()
     pipes(project, "run", "shop.py:shop", "--items", "tea,salt", "--tag", "who=ann", "--continue", code=1)
@@ -265,7 +258,7 @@ def test_a_run_goes_on_from_where_it_was_started_with_what_it_was_started_with(p
     assert record["resumed_from"].startswith(listed[1].split()[-1])
 
 
-@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.usefixtures("sqlite_alone")
 def test_a_file_that_is_gone_is_told(project):
     run_to_its_failure(project)
     (project / "shop.py").unlink()

@@ -89,6 +89,7 @@ def running(*nodes):
     return lambda run: {one.node for one in run.steps if one.status == "running"} >= set(nodes)
 
 
+@pytest.mark.usefixtures("sqlite_alone")
 def test_steps_and_what_stands_in_them_are_stopped_and_the_others_go_on(project):
     process = begin(project, "run", "flow.py:naps")
     with Workspace.open(project) as workspace:
@@ -117,6 +118,7 @@ def test_steps_and_what_stands_in_them_are_stopped_and_the_others_go_on(project)
     assert "had already ended: cancelled" in pipes(project, "cancel", "latest")
 
 
+@pytest.mark.usefixtures("sqlite_alone")
 def test_the_command_stops_parts_and_waits_for_their_end(project):
     process = begin(project, "run", "flow.py:naps")
     with Workspace.open(project) as workspace:
@@ -133,6 +135,7 @@ def test_the_command_stops_parts_and_waits_for_their_end(project):
     assert "message     enough" in pipes(project, "show")
 
 
+@pytest.mark.usefixtures("sqlite_alone")
 def test_a_run_that_waits_for_anothers_work_says_so_and_shows_its_lines(project):
     first = begin(project, "run", "flow.py:shared")
     with Workspace.open(project) as workspace:

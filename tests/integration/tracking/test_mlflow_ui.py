@@ -1,11 +1,12 @@
 """The MLflow UI on a workspace shows each run with its steps below it; seen in a real browser."""
 
+import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -41,34 +42,31 @@ def shown(rows: int = 12):
 
 
 @pytest.fixture
-def address(tmp_path):
+def ui(tmp_path):
+    """``pipes ui`` on a workspace with one run, and the address that it tells."""
     folder = tmp_path / ".pipes"
     with Workspace.open(folder) as workspace:
         run(shown(), workspace=workspace, observers=())
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow_pipes", "ui", "--workspace", str(folder)],
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlflow_pipes", "ui", "--json", "--workspace", str(folder)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    try:
-        said = ""
-        for line in server.stdout:
-            said += line
-            found = re.search(r"http://\S+", line)
-            if found:
-                break
-        else:
-            pytest.fail(f"`pipes ui` ended: {said}")
-        yield found[0]
-    finally:
-        os.kill(server.pid, signal.SIGINT)
-        server.stdout.close()
-        server.wait(timeout=30)
+    ) as process:
+        try:
+            said = ""
+            while "}" not in said:
+                line = process.stdout.readline()
+                assert line, f"`pipes ui` ended: {said}"
+                said += line
+            yield process, json.loads(said)["url"]
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGINT)
 
 
-def test_the_ui_shows_the_steps_below_their_run(address, tmp_path):
+def test_the_ui_shows_the_steps_below_their_run_and_ends_with_ctrl_c(ui, tmp_path):
+    process, address = ui
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -81,3 +79,8 @@ def test_the_ui_shows_the_steps_below_their_run(address, tmp_path):
         page.screenshot(path=tmp_path / "runs.png")
         browser.close()
     assert (tmp_path / "runs.png").stat().st_size > 10_000
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address, timeout=2)
+    assert (tmp_path / ".pipes" / "ui.log").exists()
