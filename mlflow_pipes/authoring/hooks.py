@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -33,9 +34,13 @@ def checked_hooks(value: Any, what: str) -> tuple[Step[..., Any], ...]:
     return hooks
 
 
-def hook_call(hook: Step[..., Any], time: HookTime, declaration: Declaration) -> Call:
-    """Return the call of a hook. It is told how the run went if it takes an argument; its result is never reused."""
+def hook_call(hook: Step[..., Any], time: HookTime, declaration: Declaration, target: str | None) -> Call:
+    """Return the call of a hook. It is told how the run went if it takes an argument; its result is never reused.
+
+    *target* is the pipeline's.
+    """
     effect = hook.options(reuse="never", max_age_s=None)
     takes = [*hook.parameters.required, *hook.parameters.names][:1]
     bound: dict[str, Bound] = {name: Outcome() for name in takes}
-    return Call(effect, bound, effect.settings.options, (), declaration, None, hook=time)
+    options = dataclasses.replace(effect.settings.options, pipeline_target=target)
+    return Call(effect, bound, options, (), declaration, None, hook=time)

@@ -203,7 +203,9 @@ class Pipeline(Generic[P, R]):
             returned = self.function(*args, **kwargs)
         if not declaration.calls:
             raise GraphError(f"pipeline {self.name!r} has no steps: its function called none; call a @step in it")
-        declaration.calls += [hook_call(hook, time, declaration) for time, hook in self.settings.hooks]
+        declaration.calls += [
+            hook_call(hook, time, declaration, self.settings.target) for time, hook in self.settings.hooks
+        ]
         output = None if returned is None else freeze(returned, f"{self!r}, what it returns")
         self._check_origin(output, declaration, "returned")
         arguments = {**self.parameters.defaults, **_constants(bound)}

@@ -86,8 +86,8 @@ class Step(Generic[P, R]):
         else:
             if scope.environment is not None and options.environment is None:
                 options = dataclasses.replace(options, environment=scope.environment)
-            if scope.target is not None and options.target is None:
-                options = dataclasses.replace(options, target=scope.target)
+            if scope.target is not None:
+                options = dataclasses.replace(options, pipeline_target=scope.target)
             call = Call(self, bound, options, self._after + scope.after, scope.declaration, scope.group, maps)
         for argument in bound.values():
             cls = type(argument)

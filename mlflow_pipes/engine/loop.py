@@ -28,6 +28,7 @@ from mlflow_pipes.model.run import (
 )
 from mlflow_pipes.ports import Clock, ComputeTarget, Ledger, RunObserver
 from mlflow_pipes.scheduling import messages
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.scheduling.state import RunState
 from mlflow_pipes.scheduling.tokens import NOTHING_SHARED, Supply
 
@@ -44,7 +45,7 @@ class Engine:
         ledger: where history and step cache are.
         inputs: constants of the graph, already prepared.
         targets: started compute targets by name; the caller closes them.
-        default_target: for steps that name none.
+        routing: says which target each step goes to.
         observers: see records and events as they happen.
         log: keeps what steps print.
         clock: gives the time.
@@ -68,7 +69,7 @@ class Engine:
         ledger: Ledger,
         inputs: Inputs,
         targets: Mapping[str, ComputeTarget],
-        default_target: str,
+        routing: Routing,
         observers: Sequence[RunObserver] = (),
         log: RunLog | None = None,
         clock: Clock,
@@ -85,7 +86,7 @@ class Engine:
         self._ledger = ledger
         self._targets = RunTargets(targets, open_target)
         self._clock = clock
-        roster = Roster(self._targets, default_target, ledger.estimates(graph.name), new_id)
+        roster = Roster(self._targets, routing, ledger.estimates(graph.name), new_id)
         roster.add(graph.groups, graph.nodes)
         recorder = Recorder(started.run_id, graph.name, roster.step_run_ids, ledger, log, Observers(observers))
         ranks = roster.ranks(graph.nodes)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from mlflow_pipes.engine.run_targets import RunTargets
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.scheduling.policy import critical_path_s, run_default_estimate_s
+from mlflow_pipes.scheduling.routing import Routing
 
 
 class Roster:
@@ -14,7 +15,7 @@ class Roster:
 
     Args:
         targets: compute targets by name.
-        default_target: for steps that name none.
+        routing: says which target each step goes to.
         estimates: last known durations in seconds by node id.
         new_id: gives ids of 32 hex digits.
 
@@ -27,7 +28,7 @@ class Roster:
     def __init__(
         self,
         targets: RunTargets,
-        default_target: str,
+        routing: Routing,
         estimates: Mapping[str, float],
         new_id: Callable[[], str],
     ) -> None:
@@ -35,7 +36,7 @@ class Roster:
         self.target_of: dict[str, str] = {}
         self.step_run_ids: dict[str, str] = {}
         self._targets = targets
-        self._default_target = default_target
+        self._routing = routing
         self._estimates = estimates
         self._default_s = run_default_estimate_s(estimates)
         self._new_id = new_id
@@ -46,7 +47,7 @@ class Roster:
         Raises:
             ConfigurationError: a step names a target that is not there; then nothing was taken in.
         """
-        target_of = {node.id: node.options.target or self._default_target for node in nodes.values()}
+        target_of = {node.id: self._routing.target_of(node) for node in nodes.values()}
         for name in dict.fromkeys(target_of.values()):
             _ = self._targets[name]  # opened, or refused
         self.target_of.update(target_of)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from posixpath import join, normpath, relpath
 
 from mlflow_pipes.model.graph import Binding, Gather, GroupNode, Growth, Output, StepNode
-from mlflow_pipes.model.step import FunctionReference, ImportedFunction, StepDefinition
+from mlflow_pipes.model.step import FunctionReference, ImportedFunction, StepDefinition, StepOptions
 
 _AGAIN = re.compile(r"~(\d+)$")
 
@@ -87,6 +87,7 @@ def grafted(growth: Growth, onto: StepNode, taken: Container[str]) -> Growth:
             ids[node.id]: replace(
                 node,
                 id=ids[node.id],
+                options=_in_pipeline_of(onto, node.options),
                 group=group_of(node),
                 arguments={name: _rebound(binding, ids) for name, binding in node.arguments.items()},
                 after=tuple([ids[other] for other in node.after]),
@@ -99,6 +100,14 @@ def grafted(growth: Growth, onto: StepNode, taken: Container[str]) -> Growth:
         },
         output=_rebound(growth.output, ids),
     )
+
+
+def _in_pipeline_of(onto: StepNode, options: StepOptions) -> StepOptions:
+    """Return the options of a returned call, which stands in the pipeline that *onto* stands in."""
+    around = onto.options.pipeline_target
+    if around is None or options.pipeline_target is not None:
+        return options
+    return replace(options, pipeline_target=around)
 
 
 def _next_of(node: StepNode) -> str:

@@ -39,6 +39,7 @@ class StepOptions:
 
     Attributes:
         target: name of a compute target; None lets the run or the workspace choose.
+        pipeline_target: the one that the pipeline around the call names.
         cpus: processor cores that an attempt occupies.
         memory_bytes: memory that an attempt occupies, 0 when unknown.
         gpus: graphics processors that an attempt has to itself.
@@ -57,6 +58,7 @@ class StepOptions:
     """
 
     target: str | None = None
+    pipeline_target: str | None = None
     cpus: float = 1.0
     memory_bytes: int = 0
     gpus: int = 0

@@ -9,7 +9,7 @@ from operator import add, le, sub
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
-from mlflow_pipes.scheduling.resources import RESOURCES, TOLERANCE, Vector, asked, owned, text
+from mlflow_pipes.scheduling.resources import TOLERANCE, Vector, asked, owned, too_much
 
 PASSED_OVER_AT_MOST = 16
 """A step too big for the room left lets smaller ones pass this often; then room is kept free for it."""
@@ -39,16 +39,9 @@ class TargetRoom:
 
     def check(self, node: str, options: StepOptions) -> None:
         """Raise ``ConfigurationError`` when the target can never hold the step."""
-        amounts = asked(options)
-        if all(map(le, amounts, self._owned)):
-            return
-        for resource, amount, all_ in zip(RESOURCES, amounts, self._owned, strict=True):
-            if amount > all_:
-                raise ConfigurationError(
-                    f"step {node!r} asks for {resource}={amount:.15g}, but target {self.name!r} has "
-                    f"{text(resource, all_)} in all: ask for less, or name a larger target with "
-                    f"{node}.options(target=...)"
-                )
+        told = too_much(node, options, self.name, self._owned)
+        if told:
+            raise ConfigurationError(f"{told}: ask for less, or name a larger target with {node}.options(target=...)")
 
     def offer(self, node: str, rank: Rank, options: StepOptions) -> None:
         """Add a ready step; a smaller *rank* goes first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import le
 from typing import TypeAlias
 
 from mlflow_pipes.model.attempt import Capacity
@@ -25,6 +26,18 @@ def asked(options: StepOptions) -> Vector:
 def owned(capacity: Capacity) -> Vector:
     """Return what a target has; infinity where it does not count."""
     return (capacity.cpus, capacity.memory_bytes or math.inf, capacity.gpus)
+
+
+def too_much(node: str, options: StepOptions, target: str, owned_: Vector) -> str:
+    """Return what a step asks for that there never is on a target, in words; empty when the target can hold it."""
+    amounts = asked(options)
+    if all(map(le, amounts, owned_)):
+        return ""
+    return " and ".join(
+        f"step {node!r} asks for {resource}={amount:.15g}, but target {target!r} has {text(resource, all_)} in all"
+        for resource, amount, all_ in zip(RESOURCES, amounts, owned_, strict=True)
+        if amount > all_
+    )
 
 
 def text(resource: str, amount: float) -> str:

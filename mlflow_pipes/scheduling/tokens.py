@@ -71,6 +71,22 @@ class _Kind:
         return self.parked[0] if self.parked else None
 
 
+def check_tokens(node: str, options: StepOptions, named: Amounts) -> None:
+    """Raise ``ConfigurationError`` when a step asks for tokens that there never are; *named* are those there are."""
+    for token, amount in options.tokens.items():
+        if token not in named:
+            known = f"there are: {', '.join(sorted(named))}" if named else "there are none"
+            raise ConfigurationError(
+                f"step {node!r} asks for the token {token!r}, which is not configured"
+                f"{suggest(token, named)} ({known}); add {token} = {amount:g} under [tokens] in pipes.toml"
+            )
+        if amount > named[token]:
+            raise ConfigurationError(
+                f"step {node!r} asks for {amount:g} of token {token!r}, but in all there are {named[token]:g}"
+                f": ask for fewer, or raise {token} under [tokens] in pipes.toml"
+            )
+
+
 class TokenLine:
     """Who of a run's steps may ask for tokens, who holds some, and who waits.
 
@@ -110,18 +126,7 @@ class TokenLine:
 
     def check(self, node: str, options: StepOptions) -> None:
         """Raise ``ConfigurationError`` when a step asks for tokens that there never are."""
-        for token, amount in options.tokens.items():
-            if token not in self._named:
-                known = f"there are: {', '.join(sorted(self._named))}" if self._named else "there are none"
-                raise ConfigurationError(
-                    f"step {node!r} asks for the token {token!r}, which is not configured"
-                    f"{suggest(token, self._named)} ({known}); add {token} = {amount:g} under [tokens] in pipes.toml"
-                )
-            if amount > self._named[token]:
-                raise ConfigurationError(
-                    f"step {node!r} asks for {amount:g} of token {token!r}, but in all there are {self._named[token]:g}"
-                    f": ask for fewer, or raise {token} under [tokens] in pipes.toml"
-                )
+        check_tokens(node, options, self._named)
 
     def add(self, node: str, options: StepOptions, target: str) -> None:
         """Take in a step; nothing is kept of one that needs no tokens."""

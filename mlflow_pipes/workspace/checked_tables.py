@@ -70,6 +70,35 @@ def toml_file(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {file}: {error.strerror or error}") from error
 
 
+def yaml_file(file: Path) -> dict[str, Any]:
+    """Return what a YAML file holds.
+
+    Raises:
+        ConfigurationError: it is not YAML, not a table of named keys, or cannot be read.
+    """
+    import yaml  # type: ignore[import-untyped] # PyYAML comes with mlflow-skinny
+
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror or error}") from error
+    if not isinstance(found, dict | None):
+        raise wrong(str(file), "a table", found)
+    _check_names(found or {}, f"{file}:")
+    return found or {}
+
+
+def _check_names(value: Any, what: str) -> None:
+    """Check that all keys are texts: YAML reads ``on`` and ``1`` as something else."""
+    for key, inner in value.items():
+        if not isinstance(key, str):
+            raise ConfigurationError(f"{what} {key!r} is no text: put the key in quotes")
+        if isinstance(inner, dict):
+            _check_names(inner, f"{what} {key}:")
+
+
 def text(value: Any, what: str) -> str:
     """Return a text that is not empty."""
     if not isinstance(value, str) or not value:

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.engine.inbox import Inbox
+from mlflow_pipes.machine.garbage import collected_rarely
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.run import Record, RunStarted, SourceState
 from mlflow_pipes.ports import ComputeTarget, InThisThread, RunObserver, Warmable
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.wording import short_text
 from mlflow_pipes.worker.secrets import mask_of_process
 from mlflow_pipes.workspace.compute import make_target, make_targets, started
 from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
+from mlflow_pipes.workspace.placing import check_places
+from mlflow_pipes.workspace.situation import Situation
 from mlflow_pipes.workspace.source_state import SourceLook
 from mlflow_pipes.workspace.supply import supply_of
 from mlflow_pipes.workspace.workspace import Workspace, open_ledger
@@ -38,10 +42,8 @@ def run_graph(
     graph: Graph,
     home: Workspace,
     *,
-    target: str | None,
+    situation: Situation,
     observers: Sequence[RunObserver] | None,
-    tags: Mapping[str, str],
-    experiment: str | None,
     call: StoredCall | None = None,
     resumption: Resumption | None = None,
 ) -> Run:
@@ -50,51 +52,53 @@ def run_graph(
     Whatever can go on beside others is begun first: workers that import the user's modules, and git.
     """
     began_at = home.clock.now()
-    default = target or home.configuration.target
+    configured = situation.configuration.targets
+    choices = check_places(graph.nodes.values(), situation.routing, configured)
     targets = make_targets(
-        graph,
-        default=default,
-        configured=home.configuration.targets,
+        {choice.target for choice in choices.values()},
+        configured=configured,
         folder=home.folder,
         datastore=home.datastore,
     )
     with (
+        collected_rarely(),
         closing(Inbox()) as inbox,
         ExitStack() as closing_targets,
         SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source,
     ):
         closing_targets.enter_context(started(targets.values(), inbox.put))
-        inputs = _warmed_up(graph, home, targets, default)
+        inputs = _warmed_up(graph, home, targets, situation)
         open_ledger(home)
-        record = _run_started(graph, home, default, tags, experiment, source.state(), began_at)
+        record = _run_started(graph, home, situation, source.state(), began_at)
         if resumption is not None:
             record = _resuming(record, resumption, home)
-        _run(graph, replace(record, call=call), home, inputs, targets, inbox, observers, closing_targets, resumption)
+        record = replace(record, call=call)
+        _run(graph, record, home, situation, inputs, targets, inbox, observers, closing_targets, resumption)
     return home.runs.get(record.run_id)
 
 
-def _warmed_up(graph: Graph, home: Workspace, targets: Mapping[str, ComputeTarget], default: str) -> Inputs:
+def _warmed_up(graph: Graph, home: Workspace, targets: Mapping[str, ComputeTarget], situation: Situation) -> Inputs:
     """Prepare the inputs, while targets make ready for the steps that are to be expected first."""
     ledger_file = None if home.configuration.ledger else home.folder / "ledger.db"
-    environ = home.configuration.step_environ(home.folder)
+    environ = situation.configuration.step_environ(home.folder)
     expected = first_by_code(graph, ledger_file)
-    _warm(expected, targets, default, environ)
+    _warm(expected, targets, situation.routing, environ)
     from mlflow_pipes.engine import Inputs
 
     inputs = Inputs(home.datastore, home.file_memo)
     inputs.prepare(graph)
     if not expected:
-        _warm(first_by_inputs(graph, inputs, ledger_file, home.clock.now()), targets, default, environ)
+        _warm(first_by_inputs(graph, inputs, ledger_file, home.clock.now()), targets, situation.routing, environ)
     return inputs
 
 
 def _warm(
-    expected: Sequence[StepNode], targets: Mapping[str, ComputeTarget], default: str, environ: Mapping[str, str]
+    expected: Sequence[StepNode], targets: Mapping[str, ComputeTarget], routing: Routing, environ: Mapping[str, str]
 ) -> None:
     """Tell targets of the steps to expect, but of none with graphics processors: those want a process to themselves."""
     nodes = [node for node in expected if not node.options.gpus]
     for name, target in targets.items():
-        functions = [node.step.function for node in nodes if (node.options.target or default) == name]
+        functions = [node.step.function for node in nodes if routing.target_of(node) == name]
         if functions and isinstance(target, Warmable):
             try:
                 target.warm(functions, environ)
@@ -105,9 +109,7 @@ def _warm(
 def _run_started(
     graph: Graph,
     home: Workspace,
-    target: str,
-    tags: Mapping[str, str],
-    experiment: str | None,
+    situation: Situation,
     source: SourceState,
     began_at: float,
 ) -> RunStarted:
@@ -117,14 +119,14 @@ def _run_started(
     return RunStarted(
         run_id=random_id(),
         pipeline=graph.name,
-        experiment=experiment or graph.experiment or home.configuration.experiment or graph.name,
+        experiment=situation.experiment or graph.experiment or home.configuration.experiment or graph.name,
         started_at=began_at,
         parameters={name: mask(short_text(value)) for name, value in graph.parameters.items()},
-        tags={**graph.tags, **tags},
+        tags={**graph.tags, **situation.tags},
         host=this_host(),
         process=this_process(),
         user=getpass.getuser(),
-        target=target,
+        target=situation.routing.usual,
         source=source,
         file=graph.file,
         doc=graph.doc,
@@ -144,6 +146,7 @@ def _run(
     graph: Graph,
     record: RunStarted,
     home: Workspace,
+    situation: Situation,
     inputs: Inputs,
     targets: Mapping[str, ComputeTarget],
     inbox: Inbox,
@@ -163,7 +166,7 @@ def _run(
         target = make_target(
             name,
             "a call that a step returned",
-            configured=home.configuration.targets,
+            configured=situation.configuration.targets,
             folder=home.folder,
             datastore=home.datastore,
         )
@@ -179,13 +182,13 @@ def _run(
             ledger=home.ledger,
             inputs=inputs,
             targets=targets,
-            default_target=record.target,
-            observers=[*(_without_seen(one, graph, targets, record.target) for one in shown), publishing],
+            routing=situation.routing,
+            observers=[*(_without_seen(one, graph, targets, situation.routing) for one in shown), publishing],
             log=log,
             clock=home.clock,
             new_id=random_id,
-            environ=home.configuration.step_environ(home.folder),
-            supply=supply_of(home.configuration),
+            environ=situation.configuration.step_environ(home.folder),
+            supply=supply_of(situation.configuration),
             open_target=open_target,
             inbox=inbox,
             resumption=resumption,
@@ -215,11 +218,11 @@ class _WithoutSeenLines:
 
 
 def _without_seen(
-    observer: RunObserver, graph: Graph, targets: Mapping[str, ComputeTarget], default: str
+    observer: RunObserver, graph: Graph, targets: Mapping[str, ComputeTarget], routing: Routing
 ) -> RunObserver:
     shown = {name for name, one in targets.items() if isinstance(one, InThisThread) and one.shows_output}
     if not shown:
         return observer
     return _WithoutSeenLines(
-        observer, frozenset(node.id for node in graph.nodes.values() if (node.options.target or default) in shown)
+        observer, frozenset(node.id for node in graph.nodes.values() if routing.target_of(node) in shown)
     )

@@ -6,39 +6,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import TargetEvent
-from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.ports import ComputeTarget, Datastore
+from mlflow_pipes.workspace.placing import configured_target
 from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
 
 
 def make_targets(
-    graph: Graph,
+    names: Iterable[str],
     *,
-    default: str,
     configured: Mapping[str, TargetConfiguration],
     folder: Path,
     datastore: Datastore,
 ) -> dict[str, ComputeTarget]:
-    """Return the targets that a graph's steps name, not started.
+    """Return targets by name, not started.
 
     Args:
-        graph: what will run.
-        default: target of steps that name none.
+        names: of the configuration.
         configured: targets of the configuration by name.
         folder: of the workspace.
         datastore: that the workers use.
 
     Raises:
-        ConfigurationError: a step names a target that is not there, or a target's options are wrong.
+        ConfigurationError: a target's options are wrong.
     """
-    users: dict[str, str] = {}
-    for node in graph.nodes.values():
-        users.setdefault(node.options.target or default, node.id)
     return {
-        name: make_target(name, f"step {users[name]!r}", configured=configured, folder=folder, datastore=datastore)
-        for name in sorted(users)
+        name: make_target(name, "a step", configured=configured, folder=folder, datastore=datastore)
+        for name in sorted(names)
     }
 
 
@@ -50,12 +45,7 @@ def make_target(
     Raises:
         ConfigurationError: it is not there, or its options are wrong.
     """
-    if name not in configured:
-        raise ConfigurationError(
-            f"{user} runs on target {name!r}, which is not configured{suggest(name, configured)} "
-            f"(there are: {', '.join(sorted(configured))}); add [targets.{name}] to pipes.toml"
-        )
-    target = configured[name]
+    target = configured_target(name, user, configured)
     make = maker_of(target)
     try:
         return make(

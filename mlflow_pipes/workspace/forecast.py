@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlflow_pipes.authoring import graph_of
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.scheduling.forecast import Schedule, schedule
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.workspace.expected import Expected, expected
 from mlflow_pipes.workspace.planning import plan_graph
 from mlflow_pipes.workspace.sizes import Size, capacities_for, default_target
@@ -77,8 +78,11 @@ class Outlook:
             ConfigurationError: a size is wrong, or a step asks for more than its target has.
         """
         configuration = self.home.configuration
-        default = default_target(self.graph, targets, configuration.target)
-        capacities, target_of = capacities_for(self.graph, targets, configuration.targets, default)
+        usual = Routing(configuration.target)
+        default = default_target(self.graph, targets, usual)
+        capacities, target_of = capacities_for(
+            self.graph, targets, configuration.targets, replace(usual, default=default)
+        )
         found = schedule(
             self.graph,
             capacities=capacities,

@@ -11,14 +11,18 @@ from typing import Any, Literal, TypeAlias
 from mlflow_pipes.authoring import graph_of
 from mlflow_pipes.engine import Inputs
 from mlflow_pipes.engine.growths import is_growth, mapped, returned
-from mlflow_pipes.errors import PipesError
+from mlflow_pipes.errors import ConfigurationError, PipesError
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.graph import Graph, Growth, StepNode
 from mlflow_pipes.model.run import Hit, LookUp
 from mlflow_pipes.scheduling.dependencies import Dependencies
 from mlflow_pipes.scheduling.keys import action_key
+from mlflow_pipes.scheduling.routing import Choice
+from mlflow_pipes.scheduling.tokens import check_tokens
 from mlflow_pipes.stores.dry import DryDatastore
 from mlflow_pipes.workspace.explain import Change, Ingredients, changes_text, compare
+from mlflow_pipes.workspace.placing import check_places
+from mlflow_pipes.workspace.situation import NamedConfiguration, Situation, called, loaded, situation_of
 from mlflow_pipes.workspace.workspace import Workspace
 
 Action: TypeAlias = Literal["reuse", "run", "maybe-run", "always-run"]
@@ -35,6 +39,8 @@ class PlannedStep:
         reason: one line: why.
         changes: what differs from the last time that it ended well, where that is why.
         estimate_s: its last known duration in seconds, None when not known.
+        target: the compute target that it goes to when it runs.
+        target_named_by: what named that target.
     """
 
     node: str
@@ -43,6 +49,8 @@ class PlannedStep:
     reason: str
     changes: tuple[Change, ...] = ()
     estimate_s: float | None = None
+    target: str = ""
+    target_named_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +74,37 @@ class Plan:
         raise KeyError(node)
 
 
-def plan(call: Any, *, workspace: Workspace | str | Path | None = None) -> Plan:
+def plan(
+    call: Any,
+    *,
+    workspace: Workspace | str | Path | None = None,
+    target: str | None = None,
+    configuration: NamedConfiguration | None = None,
+) -> Plan:
     """Return what running *call* would do now, and why. Runs nothing and stores nothing.
 
     Args:
         call: what calling a pipeline or a step returned.
         workspace: as for ``run``.
+        target: as for ``run``.
+        configuration: as for ``run``.
 
     Raises:
         DeclarationError: the graph is wrong.
+        ConfigurationError: a step goes to a target that is not there, or asks for more than there is.
 
     Cost: O(nodes + edges), besides hashing input files that are not remembered.
     """
-    graph = graph_of(call)
-    return plan_graph(graph, workspace if isinstance(workspace, Workspace) else Workspace.open(workspace))
+    home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    chosen = loaded(configuration, home.configuration)
+    graph = graph_of(called(call, chosen))
+    situation = situation_of(home.configuration, chosen, target=target)
+    return plan_graph(graph, home, situation)
 
 
-def plan_graph(graph: Graph, home: Workspace) -> Plan:
-    """Return what running a graph would do now, and why."""
-    return _Planner(graph, home).plan()
+def plan_graph(graph: Graph, home: Workspace, situation: Situation | None = None) -> Plan:
+    """Return what running a graph would do now, and why; without a situation it is not asked where."""
+    return _Planner(graph, home, situation).plan()
 
 
 class _Planner:
@@ -93,8 +113,10 @@ class _Planner:
     Calls that a step is known to return, and those of a map whose lists are known, are taken in as a run does it.
     """
 
-    def __init__(self, graph: Graph, home: Workspace) -> None:
+    def __init__(self, graph: Graph, home: Workspace, situation: Situation | None) -> None:
         self._graph = graph
+        self._situation = situation
+        self._choices: dict[str, Choice] = {}
         self._home = home
         self._inputs = Inputs(DryDatastore(home.datastore), home.file_memo)
         self._nodes: dict[str, StepNode] = {}
@@ -110,6 +132,7 @@ class _Planner:
         self._depths: dict[str, int] = {}
 
     def plan(self) -> Plan:
+        self._place(self._graph.nodes)
         self._inputs.prepare(self._graph)
         self._take_in(self._graph.nodes)
         while self._ready:
@@ -128,6 +151,13 @@ class _Planner:
             node = waiting.pop()
             yield self._planned[node]
             waiting += [call.id for call in reversed(self._calls.get(node, ()))]
+
+    def _place(self, nodes: Mapping[str, StepNode]) -> None:
+        if self._situation is not None:
+            configuration = self._situation.configuration
+            for node in nodes.values():
+                check_tokens(node.id, node.options, configuration.tokens)
+            self._choices.update(check_places(nodes.values(), self._situation.routing, configuration.targets))
 
     def _take_in(self, nodes: Mapping[str, StepNode]) -> None:
         for node in nodes.values():
@@ -193,6 +223,10 @@ class _Planner:
     def _stand_for(self, node: StepNode, calls: Callable[[], Growth]) -> None:
         try:
             growth = calls()
+            self._place(growth.nodes)
+        except ConfigurationError as error:
+            self._add(node, "run", f"it will fail: {error}")
+            return
         except PipesError as error:
             self._add(node, "run", f"it will fail: {error}" if node.maps else f"its calls cannot be read: {error}")
             return
@@ -273,7 +307,10 @@ class _Planner:
         stands_for_others: bool = False,
     ) -> None:
         estimate = None if stands_for_others else self._estimates.get(node.id)  # the calls have their own
-        self._planned[node.id] = PlannedStep(node.id, node.step.name, action, reason, changes, estimate)
+        target, named_by = self._choices.get(node.id, ("", ""))
+        self._planned[node.id] = PlannedStep(
+            node.id, node.step.name, action, reason, changes, estimate, target, named_by
+        )
         self._decided.append(node.id)
 
 

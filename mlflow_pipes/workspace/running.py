@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.resumption import Resumption
     from mlflow_pipes.ports import RunObserver
     from mlflow_pipes.workspace.records import Run
+    from mlflow_pipes.workspace.situation import NamedConfiguration
     from mlflow_pipes.workspace.workspace import Workspace
 
 
@@ -21,6 +22,7 @@ def run(
     *,
     workspace: Workspace | str | Path | None = None,
     target: str | None = None,
+    configuration: NamedConfiguration | None = None,
     observers: Sequence[RunObserver] | None = None,
     raise_on_failure: bool = True,
     tags: Mapping[str, str] | None = None,
@@ -34,10 +36,14 @@ def run(
     Steps whose result is known are reused; the others run on their targets. Blocks until all has ended.
 
     Args:
-        call: what calling a pipeline or a step returned, such as ``flight_delays(folder=path)``.
+        call: what calling a pipeline or a step returned, such as ``flight_delays(folder=path)``; or a pipeline itself,
+            which is called with what the run configuration says.
         workspace: where results and history are kept: a Workspace, its path, or None to find or make one
             (see ``Workspace.open``).
-        target: compute target for steps that name none; by default the workspace's.
+        target: compute target for all steps that name none themselves; by default what the run configuration's rules,
+            the pipeline, or the workspace say.
+        configuration: a run configuration, its name in the project, or the path of its file; for what is not given
+            here.
         observers: who sees the run as it goes; None for the terminal's view, ``()`` for nobody.
         raise_on_failure: whether a run that does not succeed raises.
         tags: labels for the run.
@@ -53,43 +59,48 @@ def run(
         WorldError: the workspace cannot be used.
     """
     from mlflow_pipes.authoring import graph_of
-    from mlflow_pipes.authoring.pipeline import Pipeline
     from mlflow_pipes.authoring.settings import checked_priority
     from mlflow_pipes.worker.context import importing_user_module
     from mlflow_pipes.workspace.calls import stored_call
     from mlflow_pipes.workspace.composition import run_graph
+    from mlflow_pipes.workspace.situation import called, loaded, situation_of
     from mlflow_pipes.workspace.workspace import Workspace, located
 
     if importing_user_module():
         raise DeclarationError(
             "run(...) is called while your file is imported: put the call under `if __name__ == '__main__':`"
         )
+    home = workspace if isinstance(workspace, Workspace) else None if configuration is None else located(workspace)
+    chosen = None if home is None else loaded(configuration, home.configuration)
     try:
-        call = call() if isinstance(call, Pipeline) else call
+        call = called(call, chosen)
         graph = graph_of(call)
     except DeclarationError as error:  # it names the culprit in the user's code; our dozen frames would hide that
         raise error.with_traceback(None) from error.__cause__
-    if fail_fast is not None:
-        graph = replace(graph, fail_fast=fail_fast)
-    if priority is not None:
-        graph = replace(graph, priority=checked_priority(priority, f"run(priority={priority!r})"))
-    home = workspace if isinstance(workspace, Workspace) else located(workspace)
+    home = home or located(None if isinstance(workspace, Workspace) else workspace)
+    situation = situation_of(home.configuration, chosen, target=target, tags=tags, experiment=experiment)
     given = {
         "target": target,
+        "configuration": None if chosen is None else chosen.source,
         "experiment": experiment,
         "tags": dict(tags or {}),
         "fail_fast": fail_fast,
         "priority": priority,
     }
+    if chosen is not None:
+        fail_fast = chosen.fail_fast if fail_fast is None else fail_fast
+        priority = chosen.priority if priority is None else priority
+    if fail_fast is not None:
+        graph = replace(graph, fail_fast=fail_fast)
+    if priority is not None:
+        graph = replace(graph, priority=checked_priority(priority, f"run(priority={priority!r})"))
     stored = stored_call(call, {name: value for name, value in given.items() if value not in (None, {})})
     resumption = None if resume is None else _resumption(home, resume, graph.name)
     done = run_graph(
         graph,
         home,
-        target=target,
+        situation=situation,
         observers=observers,
-        tags=tags or {},
-        experiment=experiment,
         call=stored,
         resumption=resumption,
     )
@@ -111,6 +122,7 @@ def resume(
     *,
     workspace: Workspace | str | Path | None = None,
     target: str | None = None,
+    configuration: NamedConfiguration | None = None,
     observers: Sequence[RunObserver] | None = None,
     raise_on_failure: bool = True,
     tags: Mapping[str, str] | None = None,
@@ -125,6 +137,7 @@ def resume(
         run_id: id of the run, a beginning of it that only one run has, or ``latest``.
         workspace: as for ``run``.
         target: as for ``run``; by default what the run resumed was given, as for all that follow.
+        configuration: as for ``run``; a file is read as it is now.
         observers: as for ``run``.
         raise_on_failure: as for ``run``.
         tags: as for ``run``.
@@ -143,8 +156,13 @@ def resume(
     before = home.runs.get(run_id)
     check_resumable(home, before, before.pipeline)
     stored = call_of_run(home, before)
-    given = {**stored.given, "target": target, "tags": tags, "fail_fast": fail_fast}
+    given = {**stored.given, "target": target, "configuration": configuration, "tags": tags, "fail_fast": fail_fast}
     given = {name: stored.given.get(name) if value is None else value for name, value in given.items()}
+    if given["configuration"] == "":
+        raise DeclarationError(
+            f"run {before.id[:8]} was given a run configuration made in Python: give it again, "
+            "resume(..., configuration=...)"
+        )
     return run(
         declared_again(stored),
         workspace=home,

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.wording import bytes_in
 from mlflow_pipes.workspace.target_types import TargetConfiguration, known_capacity
 
@@ -63,13 +64,14 @@ def configured_capacity(target: TargetConfiguration) -> Capacity:
     )
 
 
-def default_target(graph: Graph, sized: Mapping[str, Any], configured: str) -> str:
+def default_target(graph: Graph, sized: Mapping[str, Any], routing: Routing) -> str:
     """Return where steps go that name no target: as in a run, or to the one sized target that no step names.
 
     Raises:
         ConfigurationError: several targets are sized that nothing would run on.
     """
-    named = {node.options.target for node in graph.nodes.values() if node.options.target}
+    configured = routing.usual
+    named = {routing.target_of(node) for node in graph.nodes.values()} - {configured}
     free = [name for name in sized if name not in named and name != configured]
     if not free:
         return configured
@@ -81,16 +83,16 @@ def default_target(graph: Graph, sized: Mapping[str, Any], configured: str) -> s
 
 
 def capacities_for(
-    graph: Graph, sized: Mapping[str, Size], configured: Mapping[str, TargetConfiguration], default: str
+    graph: Graph, sized: Mapping[str, Size], configured: Mapping[str, TargetConfiguration], routing: Routing
 ) -> tuple[dict[str, Capacity], dict[str, str]]:
     """Return what each target of the graph's nodes holds, and each node's target.
 
     Raises:
         ConfigurationError: a target is neither sized nor configured.
     """
-    target_of = {node.id: node.options.target or default for node in graph.nodes.values()}
+    target_of = {node.id: routing.target_of(node) for node in graph.nodes.values()}
     capacities = {}
-    for name in sorted({*target_of.values(), default}):
+    for name in sorted({*target_of.values(), routing.usual}):
         if name in sized:
             capacities[name] = capacity_of(name, sized[name])
         elif name in configured:

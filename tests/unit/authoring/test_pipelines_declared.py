@@ -123,7 +123,8 @@ def test_groups_nest_and_pass_on_order_and_target(declared):
     assert list(graph.nodes)[2:] == ["middle/inner/train[depth=1]", "middle/inner/train[depth=2]"]
     assert {group.id: group.group for group in graph.groups.values()} == {"middle": None, "middle/inner": "middle"}
     assert graph.groups["middle/inner"].parameters == {"rows": "output of load"}
-    assert [node.options.target for node in graph.nodes.values()] == [None, None, "big", "small"]
+    named = [(node.options.target, node.options.pipeline_target) for node in graph.nodes.values()]
+    assert named == [(None, None), (None, None), (None, "big"), ("small", "big")]
     assert [node.after for node in graph.nodes.values()] == [(), (), ("notify",), ("notify",)]
 
 

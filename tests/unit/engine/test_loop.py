@@ -29,6 +29,7 @@ from mlflow_pipes.model.graph import Constant, Gather, Graph, Output, StepNode
 from mlflow_pipes.model.resumption import EffectDone, Resumption
 from mlflow_pipes.model.run import EntryForgotten, LookUp, OutputCached, RunEnded, RunStarted, Status, StepChanged
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.tables import claims, step_runs
@@ -129,7 +130,7 @@ class World:
             ledger=self.ledger,
             inputs=inputs,
             targets={"local": target},
-            default_target="local",
+            routing=Routing("local"),
             observers=[*observers, seen],
             clock=clock or SystemClock(),
             new_id=lambda: next(self.ids),

@@ -10,6 +10,7 @@ from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.machine.capacity import gpus, processors
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
+from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.testing.scenarios import trivial_graph
 from mlflow_pipes.workspace.expected import UNKNOWN_S, expected
 from mlflow_pipes.workspace.sizes import capacities_for, capacity_of, configured_capacity, default_target
@@ -91,13 +92,13 @@ def test_a_target_that_is_not_sized_is_as_large_as_configured():
 
 def test_steps_that_name_no_target_go_where_a_run_would_put_them_or_to_the_one_sized():
     graph = trivial_graph({"a": [], "b": []}, options={"b": StepOptions(target="gpu")})
-    assert default_target(graph, {}, "local") == "local"
-    assert default_target(graph, {"gpu": 1, "local": 2}, "local") == "local"
-    assert default_target(graph, {"big": 64, "gpu": 1}, "local") == "big"
+    assert default_target(graph, {}, Routing("local")) == "local"
+    assert default_target(graph, {"gpu": 1, "local": 2}, Routing("local")) == "local"
+    assert default_target(graph, {"big": 64, "gpu": 1}, Routing("local")) == "big"
     with pytest.raises(ConfigurationError, match="no step runs on target 'lcal'; did you mean 'local'"):
-        default_target(graph, {"local": 1, "lcal": 1}, "local")
-    capacities, target_of = capacities_for(graph, {"gpu": 1}, {"local": LOCAL}, "local")
+        default_target(graph, {"local": 1, "lcal": 1}, Routing("local"))
+    capacities, target_of = capacities_for(graph, {"gpu": 1}, {"local": LOCAL}, Routing("local"))
     assert (capacities["gpu"].slots, capacities["local"].slots) == (1, 3)
     assert target_of == {"a": "local", "b": "gpu"}
     with pytest.raises(ConfigurationError, match="'gpu' is not configured"):
-        capacities_for(graph, {}, {"local": LOCAL}, "local")
+        capacities_for(graph, {}, {"local": LOCAL}, Routing("local"))

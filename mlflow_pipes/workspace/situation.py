@@ -1,0 +1,103 @@
+"""What holds for one run: what its call says, over its run configuration, over the project's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.scheduling.routing import Routing
+from mlflow_pipes.workspace.checked_tables import listed
+from mlflow_pipes.workspace.configuration import Configuration
+from mlflow_pipes.workspace.run_configuration import RunConfiguration
+
+NamedConfiguration: TypeAlias = RunConfiguration | str | Path
+"""A run configuration, its name, or the path of its file."""
+
+CONFIGURATION_TAG = "pipes.configuration"
+"""The label of a run that names its run configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What holds for one run.
+
+    Attributes:
+        configuration: targets, environment variables and so on, those of the run configuration among them.
+        routing: where steps go.
+        tags: labels for the run.
+        experiment: of the call or the run configuration; None for what the pipeline says.
+    """
+
+    configuration: Configuration
+    routing: Routing
+    tags: Mapping[str, str] = field(default_factory=dict)
+    experiment: str | None = None
+
+
+def situation_of(
+    configuration: Configuration,
+    run_configuration: RunConfiguration | None = None,
+    *,
+    target: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    experiment: str | None = None,
+) -> Situation:
+    """Return what holds for a run; what is given by name here is what its call says.
+
+    Raises:
+        ConfigurationError: a target is named that is not configured.
+    """
+    if run_configuration is None:
+        routing = Routing(configuration.target, target)
+        tags = dict(tags or {})
+    else:
+        configuration = over(configuration, run_configuration)
+        named = run_configuration.target is not None
+        source = f"{run_configuration.where}: target" if named else "the workspace"
+        routing = Routing(configuration.target, target, run_configuration.rules, source)
+        tags = {CONFIGURATION_TAG: run_configuration.name, **run_configuration.tags, **(tags or {})}
+        experiment = experiment or run_configuration.experiment
+    if target is not None and target not in configuration.targets:
+        known = configuration.targets
+        raise ConfigurationError(f"there is no target {target!r}{suggest(target, known)} (known: {listed(known)})")
+    return Situation(configuration, routing, tags, experiment)
+
+
+def over(configuration: Configuration, run_configuration: RunConfiguration) -> Configuration:
+    """Return the project's configuration with a run configuration over it.
+
+    Raises:
+        ConfigurationError: the run configuration names a target that is not there.
+    """
+    targets = {**configuration.targets, **run_configuration.targets}
+    run_configuration.check_targets(targets)
+    return replace(
+        configuration,
+        target=run_configuration.target or configuration.target,
+        targets=targets,
+        environ={**configuration.environ, **run_configuration.environ},
+    )
+
+
+def loaded(named: NamedConfiguration | None, configuration: Configuration) -> RunConfiguration | None:
+    """Return the run configuration that is meant, None for none; errors as of :meth:`RunConfiguration.load`."""
+    if named is None or isinstance(named, RunConfiguration):
+        return named
+    return RunConfiguration.load(named, configuration.folder)
+
+
+def called(call: Any, run_configuration: RunConfiguration | None) -> Any:
+    """Return a call; a pipeline itself is called with the parameters that the run configuration has for it.
+
+    Raises:
+        DeclarationError: the pipeline has no such parameters, or is declared wrongly.
+    """
+    from mlflow_pipes.authoring.pipeline import Pipeline
+
+    if not isinstance(call, Pipeline):
+        return call
+    given = {} if run_configuration is None else run_configuration.parameters.get(call.name, {})
+    return call(**given)
