@@ -99,15 +99,14 @@ class Recorder:
         self._log = log
         self.observers = observers
         self._records: list[Record] = []
+        self._keyed: list[Record] = []
         self._oldest: float | None = None
-        self._holds_keyed = False
         self._mask = mask_of_process()
         self._progress_at: dict[str, float] = {}
 
     def add(self, record: Record, now: float) -> None:
         """Hold a record until the next commit."""
-        self._records.append(record)
-        self._holds_keyed = self._holds_keyed or isinstance(record, _KEYED)
+        (self._keyed if isinstance(record, _KEYED) else self._records).append(record)
         if self._oldest is None:
             self._oldest = now
 
@@ -117,8 +116,8 @@ class Recorder:
 
     def exchange(self, questions: Sequence[Question], now: float) -> list[Answer]:
         """Commit all records held, and have *questions* answered in the same transaction."""
-        records, self._records, self._oldest = self._records, [], None
-        self._holds_keyed = False
+        records = [*self._keyed, *self._records]
+        self._records, self._keyed, self._oldest = [], [], None
         answers = self._ledger.exchange(records, questions, now)
         if self._log is not None:
             self._log.flush()
@@ -127,14 +126,18 @@ class Recorder:
         return answers
 
     def ask(self, questions: Sequence[Question], now: float) -> list[Answer]:
-        """Have look-ups answered; what is held goes along, unless it may wait and says nothing of any key.
+        """Have look-ups answered, after what is held of keys; history may wait until it is due.
 
-        So a chain of reused steps only reads, and is committed every 20 ms as everything else.
+        So a chain is committed every 20 ms as everything else, and one of reused steps only reads.
         """
         due = self.due()
-        if self._holds_keyed or due is None or not now < due:
+        if due is None or not now < due:
             return self.exchange(questions, now)
-        return self._ledger.exchange([], questions, now)
+        keyed, self._keyed = self._keyed, []
+        answers = self._ledger.exchange(keyed, questions, now)
+        if keyed:
+            self.observers.recorded(keyed)
+        return answers
 
     def line(self, line: LogLine, now: float) -> None:
         """Hold a line of a step's output until the next commit; observers see it at once."""
