@@ -10,8 +10,15 @@ from click.core import ParameterSource
 
 from mlflow_pipes.cli.docstrings import arguments_of
 from mlflow_pipes.cli.type_words import metavar_of, text_of
-from mlflow_pipes.cli.values import can_be_text, items_of, may_be_none, sequence_of, value_of, without_none
 from mlflow_pipes.hints import hints_of, show
+from mlflow_pipes.workspace.written_values import (
+    can_be_text,
+    items_of,
+    may_be_none,
+    sequence_of,
+    value_of,
+    without_none,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

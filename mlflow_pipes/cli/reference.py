@@ -38,7 +38,7 @@ JSON = """## What `--json` writes
 | `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `resumed_from`, \
 `steps` (count by status) |
 | `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` \
-(`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `changes` |
+(`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `target`, `target_named_by`, `changes` |
 | `simulate` | `pipeline`, `forecasts`: for each size `makespan_s`, `at_best_s`, `longest_path_s`, `work_bound_s`, \
 `default_target`, `reused`, `perhaps`, `durations` (how many by `node`, by `step`, by `guess`), `guess_s`, \
 `timeout_s`, `targets`, `critical_path`, `steps` |

@@ -9,8 +9,8 @@ import json
 from pathlib import PurePath
 from typing import Any, get_origin
 
-from mlflow_pipes.cli.values import NoneType, choices_of, is_fixed, sequence_of, without_none
 from mlflow_pipes.hints import is_union, members
+from mlflow_pipes.workspace.written_values import NoneType, choices_of, is_fixed, sequence_of, without_none
 
 _METAVARS: dict[Any, str] = {
     int: "INTEGER",

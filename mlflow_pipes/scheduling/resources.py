@@ -33,11 +33,10 @@ def too_much(node: str, options: StepOptions, target: str, owned_: Vector) -> st
     amounts = asked(options)
     if all(map(le, amounts, owned_)):
         return ""
-    return " and ".join(
-        f"step {node!r} asks for {resource}={amount:.15g}, but target {target!r} has {text(resource, all_)} in all"
-        for resource, amount, all_ in zip(RESOURCES, amounts, owned_, strict=True)
-        if amount > all_
-    )
+    short = [one for one in zip(RESOURCES, amounts, owned_, strict=True) if one[1] > one[2]]
+    wants = " and ".join([f"{resource}={amount:.15g}" for resource, amount, _ in short])
+    has = " and ".join([text(resource, all_) for resource, _, all_ in short])
+    return f"step {node!r} asks for {wants}, but target {target!r} has {has} in all"
 
 
 def text(resource: str, amount: float) -> str:

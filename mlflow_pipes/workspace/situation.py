@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -99,5 +100,28 @@ def called(call: Any, run_configuration: RunConfiguration | None) -> Any:
 
     if not isinstance(call, Pipeline):
         return call
-    given = {} if run_configuration is None else run_configuration.parameters.get(call.name, {})
-    return call(**given)
+    return call() if run_configuration is None else call(**parameters_for(call.name, call.function, run_configuration))
+
+
+def parameters_for(pipeline: str, function: Callable[..., Any], run_configuration: RunConfiguration) -> dict[str, Any]:
+    """Return the arguments that a run configuration has for a pipeline, as values of the parameters' types.
+
+    Raises:
+        ConfigurationError: the pipeline has no such parameter, or it is of another type.
+    """
+    from mlflow_pipes.hints import hints_of
+    from mlflow_pipes.workspace.written_values import fitted
+
+    hints, known = hints_of(function), list(inspect.signature(function).parameters)
+    found = {}
+    for name, value in run_configuration.parameters.get(pipeline, {}).items():
+        what = f"{run_configuration.where}: parameters.{pipeline}.{name}"
+        if name not in known:
+            raise ConfigurationError(
+                f"{what}: the pipeline has no such parameter{suggest(name, known)} (known: {', '.join(known)})"
+            )
+        try:
+            found[name] = fitted(value, hints.get(name, Any))
+        except ValueError as error:
+            raise ConfigurationError(f"{what}: {error}") from error
+    return found

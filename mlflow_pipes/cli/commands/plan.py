@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_pipes.cli.changes import change_lines, change_record
+from mlflow_pipes.cli.configuration_option import call_given, configuration_option
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
-from mlflow_pipes.cli.parameters import arguments_given
-from mlflow_pipes.cli.program_command import ProgramCommand, program_of
+from mlflow_pipes.cli.program_command import ProgramCommand
 from mlflow_pipes.cli.standard_options import opened, reads_workspace
 from mlflow_pipes.display.words import count, duration
 
 if TYPE_CHECKING:
     from mlflow_pipes.display.look import Line, Span
     from mlflow_pipes.workspace.planning import Plan, PlannedStep
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
 
 SHOWN_STEPS = 100
 _STYLE = {"reuse": "blue", "run": "green", "maybe-run": "yellow", "always-run": "cyan"}
@@ -29,16 +30,28 @@ FILE[:PIPELINE] and the pipeline's parameters are given as for pipes run.
 
 @click.command("plan", cls=ProgramCommand, help=_HELP, short_help="Show what would run, and why.")
 @click.argument("file", metavar="FILE[:PIPELINE]")
+@configuration_option
+@click.option("--target", metavar="NAME", help="Compute target for steps that name none, as for pipes run.")
 @click.option("--all", "everything", is_flag=True, help=f"Show every step, also when there are over {SHOWN_STEPS}.")
 @reads_workspace
 @click.pass_context
-def command(ctx: click.Context, /, *, workspace: str | None, everything: bool, as_json: bool, **_: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    configuration: RunConfiguration | None,
+    target: str | None,
+    workspace: str | None,
+    everything: bool,
+    as_json: bool,
+    **_: Any,
+) -> None:
     """Write the plan."""
     from mlflow_pipes.workspace.planning import plan
 
-    call = program_of(ctx).call(arguments_given(ctx))
+    call = call_given(ctx, configuration)
     with opened(workspace) as home:
-        planned = plan(call, workspace=home)
+        planned = plan(call, workspace=home, target=target, configuration=configuration)
     if as_json:
         write_json(_record(planned))
     else:
@@ -47,16 +60,18 @@ def command(ctx: click.Context, /, *, workspace: str | None, everything: bool, a
 
 def _write(plan: Plan, *, everything: bool) -> None:
     steps = plan.steps if everything else _most_telling(plan.steps)
+    placed = len({step.target for step in plan.steps}) > 1
     rows: list[list[Span]] = [
         [
             (step.node, ""),
             (_WORDS[step.action], _STYLE[step.action]),
+            *([(step.target, "dim" if step.action == "reuse" else "")] if placed else []),
             (duration(step.estimate_s) if step.estimate_s is not None and step.action != "reuse" else "", "dim"),
             (step.reason, ""),
         ]
         for step in steps
     ]
-    write_table(["step", "what", "takes about", "why"], rows)
+    write_table(["step", "what", *(["where"] if placed else []), "takes about", "why"], rows)
     if len(steps) < len(plan.steps):
         write_lines([[(f"{stdout_look().dots} and {len(plan.steps) - len(steps):,} more; --all shows them", "dim")]])
     counts: Counter[str] = Counter(step.action for step in plan.steps)
@@ -99,6 +114,8 @@ def _record(plan: Plan) -> dict[str, Any]:
                 "action": step.action,
                 "reason": step.reason,
                 "estimate_s": step.estimate_s,
+                "target": step.target,
+                "target_named_by": step.target_named_by,
                 "changes": [change_record(change) for change in step.changes],
             }
             for step in plan.steps

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_pipes.cli.commands.run import exit_code, parsed_tags, tell_end, with_workers
+from mlflow_pipes.cli.configuration_option import configuration_option
 from mlflow_pipes.cli.standard_options import existing, json_option, workspace_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
 
 _HELP = """Go on with a run that failed, was cancelled or was killed.
 
@@ -25,6 +28,7 @@ as that is now.
 @click.command("resume", help=_HELP, short_help="Go on with a run that failed, was cancelled or was killed.")
 @click.argument("run", default="latest", metavar="[RUN]")
 @workspace_option
+@configuration_option
 @click.option("--target", metavar="NAME", help="Compute target for steps that name none.  [default: as before]")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes of local targets.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Label for the run; may be repeated.")
@@ -35,6 +39,7 @@ def command(
     *,
     run: str,
     workspace: str | None,
+    configuration: RunConfiguration | None,
     target: str | None,
     workers: int | None,
     tags: Sequence[str],
@@ -55,6 +60,7 @@ def command(
         before.id,
         workspace=home,
         target=target,
+        configuration=configuration,
         observers=() if quiet else None,
         raise_on_failure=False,
         tags=parsed_tags(tags) or None,

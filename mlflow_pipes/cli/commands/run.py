@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_pipes.cli.configuration_option import call_given, configuration_option
 from mlflow_pipes.cli.output import write_json
-from mlflow_pipes.cli.parameters import arguments_given
-from mlflow_pipes.cli.program_command import ProgramCommand, program_of
+from mlflow_pipes.cli.program_command import ProgramCommand
 from mlflow_pipes.cli.standard_options import json_option, workspace_option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlflow_pipes.workspace import Run, Workspace
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
+    from mlflow_pipes.workspace.target_types import TargetConfiguration
 
 FAILED, CANCELLED, INTERRUPTED = 1, 3, 130
 
@@ -30,7 +32,12 @@ parameters are options that stand after it; see them with: pipes run FILE --help
 @click.command("run", cls=ProgramCommand, help=_HELP, short_help="Run a pipeline, reusing what is already computed.")
 @click.argument("file", metavar="FILE[:PIPELINE]")
 @workspace_option
-@click.option("--target", metavar="NAME", help="Compute target for steps that name none.  [default: local]")
+@configuration_option
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Compute target for steps that name none.  [default: what rules, the pipeline or the workspace say]",
+)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes of local targets.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Label for the run; may be repeated.")
 @click.option("--experiment", metavar="NAME", help="MLflow experiment.  [default: the pipeline's name]")
@@ -54,6 +61,7 @@ def command(
     /,
     *,
     workspace: str | None,
+    configuration: RunConfiguration | None,
     target: str | None,
     workers: int | None,
     tags: Sequence[str],
@@ -68,12 +76,12 @@ def command(
     from mlflow_pipes.workspace.running import run
     from mlflow_pipes.workspace.workspace import located
 
-    program = program_of(ctx)
-    call = program.call(arguments_given(ctx))
+    call = call_given(ctx, configuration)
     done: Run = run(
         call,
         workspace=with_workers(located(workspace), workers),
         target=target,
+        configuration=with_workers_there(configuration, workers),
         observers=() if quiet else None,
         raise_on_failure=False,
         tags=parsed_tags(tags),
@@ -123,9 +131,19 @@ def with_workers(workspace: Workspace, workers: int | None) -> Workspace:
     """Return the workspace with that many worker processes in each local target."""
     if workers is not None:
         configuration = workspace.configuration
-        targets = {
-            name: replace(target, options={**target.options, "workers": workers}) if target.type == "local" else target
-            for name, target in configuration.targets.items()
-        }
-        workspace.configuration = replace(configuration, targets=targets)
+        workspace.configuration = replace(configuration, targets=_with_workers(configuration.targets, workers))
     return workspace
+
+
+def with_workers_there(configuration: RunConfiguration | None, workers: int | None) -> RunConfiguration | None:
+    """Return the run configuration with that many worker processes in each local target that it defines."""
+    if configuration is None or workers is None:
+        return configuration
+    return replace(configuration, targets=_with_workers(configuration.targets, workers))
+
+
+def _with_workers(targets: Mapping[str, TargetConfiguration], workers: int) -> dict[str, TargetConfiguration]:
+    return {
+        name: replace(target, options={**target.options, "workers": workers}) if target.type == "local" else target
+        for name, target in targets.items()
+    }

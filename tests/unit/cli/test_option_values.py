@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_pipes.cli.type_words import metavar_of, text_of
-from mlflow_pipes.cli.values import can_be_text, items_of, value_of
+from mlflow_pipes.workspace.written_values import can_be_text, items_of, value_of
 
 
 class Colour(enum.Enum):

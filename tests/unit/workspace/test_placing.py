@@ -33,7 +33,7 @@ def test_where_each_step_goes_is_told_with_what_named_it():
         ({"cpus": 8}, r"cpus=8, but target 'small' has 2 cpus in all: .*such as 'large'"),
         ({"memory_bytes": 3 << 30}, r"memory=3221225472, but target 'small' has 2,147,483,648 bytes"),
         ({"cpus": 100}, r"cpus=100, but .* of those configured none is known to have that"),
-        ({"cpus": 8, "gpus": 1}, r"cpus=8, but .* and step 'train' asks for gpus=1, but target"),
+        ({"cpus": 8, "gpus": 1}, r"cpus=8 and gpus=1, but target 'small' has 2 cpus and 0 gpus in all: .*'large'"),
     ],
 )
 def test_a_request_that_is_too_big_is_named_with_a_target_that_would_do(options, told):

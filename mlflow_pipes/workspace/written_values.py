@@ -1,4 +1,4 @@
-"""Text from a command line as a value of a parameter's type. Pure."""
+"""What stands on a command line or in a configuration file, as a value of a parameter's type. Pure."""
 
 from __future__ import annotations
 
@@ -114,6 +114,29 @@ def value_of(text: str, hint: Any) -> Any:  # noqa: PLR0911 - one line a type
         path = hint(text)
         return path.expanduser() if isinstance(path, Path) else path
     return _of_json(text, hint)
+
+
+def fitted(value: Any, hint: Any) -> Any:
+    """Return what a value of a configuration file means where *hint* is expected.
+
+    Texts may stand for paths, dates and the like, lists for tuples and sets; others are what they are.
+
+    >>> fitted([4, 8], tuple[int, ...]), fitted("2013-01-31", dt.date), fitted("4", Any)
+    ((4, 8), datetime.date(2013, 1, 31), '4')
+
+    Raises:
+        ValueError: it means none; the message says what is expected.
+    """
+    listed = sequence_of(hint)
+    if isinstance(value, list) and listed is not None:
+        maker, hints = listed
+        if is_fixed(hint) and len(hints) != len(value):
+            raise ValueError(f"expected {len(hints)} values ({show(without_none(hint))}), got {len(value)}")
+        of_items = hints if is_fixed(hint) else hints * len(value)
+        return maker(fitted(item, one) for item, one in zip(value, of_items, strict=True))
+    if isinstance(value, str) and listed is None and bare(hint) is not Any:
+        return value_of(value, hint)
+    return value
 
 
 def items_of(texts: collections.abc.Sequence[str], hint: Any) -> Any:
