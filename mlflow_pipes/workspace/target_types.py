@@ -17,6 +17,7 @@ from mlflow_pipes.machine import capacity as machine
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.ports import ComputeTarget
 from mlflow_pipes.workspace.checked_tables import Check, Table, above_zero, flag, listed, size, text, whole
+from mlflow_pipes.workspace.checked_tables import table as table_of_anything
 
 ENTRY_POINTS = "mlflow_pipes.compute_targets"
 GIVEN = ("name", "datastore", "checkout", "scratch", "workspace")
@@ -93,6 +94,12 @@ def _inline() -> MakesTarget:
     return InlineTarget
 
 
+def _dask() -> MakesTarget:
+    from mlflow_pipes.targets.dask import DaskTarget
+
+    return DaskTarget
+
+
 def _local_capacity(options: Mapping[str, Any]) -> Capacity:
     workers = options.get("workers") or machine.processors()
     gpus = options.get("gpus")
@@ -121,6 +128,23 @@ TARGET_TYPES: Mapping[str, TargetType] = {
         },
         per_machine=True,
         capacity=_local_capacity,
+    ),
+    "dask": TargetType(
+        load=_dask,
+        keys={
+            "address": Key("address", text),
+            "security": Key("security", table_of_anything),
+            "cluster": Key("cluster", text),
+            "arguments": Key("arguments", table_of_anything),
+            "workers": Key("workers", whole(1)),
+            "minimum": Key("minimum", whole(0)),
+            "maximum": Key("maximum", whole(1)),
+            "idle": Key("idle_s", above_zero),
+            "no_workers_timeout": Key("no_workers_timeout_s", above_zero),
+            "connect_timeout": Key("connect_timeout_s", above_zero),
+        },
+        shareable=False,
+        extra="dask",
     ),
 }
 ALWAYS_THERE = ("inline", "local")

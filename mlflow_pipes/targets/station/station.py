@@ -97,6 +97,11 @@ class Station:
 
     # --- for others, from any thread ------------------------------------------------------------------------------
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._is_closing
+
     def take(self, message: bytes) -> None:
         """Take a message. Unpacks the code that it needs, which may take a while the first time.
 
@@ -194,12 +199,14 @@ class Station:
             work, unpacked = self._waiting[0]
             assignment = work.assignment
             count = len(assignment.gpus)
-            if count > self._gpus:
+            if count > self._gpus or assignment.cpus > self._slots:
                 self._waiting.popleft()
-                self._fail(assignment.attempt, FailureKind.WORLD, f"asks for {count} gpus; there are {self._gpus} here")
+                has = f"{socket.gethostname()}, which it was sent to, has {self._slots} and {self._gpus}"
+                why = f"asks for cpus={assignment.cpus:g} and gpus={count}; {has}"
+                self._fail(assignment.attempt, FailureKind.WORLD, why)
                 continue
             has_room = assignment.cpus <= self._free_cpus + _TOLERANCE and count <= len(self._free_gpus)
-            if self._running and (len(self._running) >= self._slots or not has_room):
+            if len(self._running) >= self._slots or not has_room:
                 return
             self._waiting.popleft()
             gpus, self._free_gpus = tuple(self._free_gpus[:count]), self._free_gpus[count:]

@@ -1,0 +1,429 @@
+"""``DaskTarget``: attempts on the workers of a Dask cluster, each in a child process of one that can be killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_pipes.errors import PipesError, TargetError
+from mlflow_pipes.model.attempt import (
+    Assignment,
+    AttemptFailed,
+    AttemptId,
+    AttemptStarted,
+    AttemptSucceeded,
+    Capacity,
+    Failure,
+    FailureKind,
+    TargetEvent,
+)
+from mlflow_pipes.snapshot.taking import Snapshots
+from mlflow_pipes.targets.dask import on_worker
+from mlflow_pipes.targets.dask.connection import ClusterPlan, Connection
+from mlflow_pipes.targets.dask.members import Member, Nearness, Wanted, shortage, wanted
+from mlflow_pipes.targets.dask.tasks import Task, Tasks, task_key
+from mlflow_pipes.targets.station.messages import Packer, decode_events, setup_of
+from mlflow_pipes.worker.secrets import PREFIX
+from mlflow_pipes.worker.sources import SourceChangedError
+
+if TYPE_CHECKING:
+    from mlflow_pipes.content import FileMemo
+    from mlflow_pipes.ports import Datastore
+
+_LOOK_EVERY_S = 0.5
+_SEE_MEMBERS_EVERY_S = 2.0
+_CANCEL_PATIENCE_S = 15.0
+_AHEAD = 2  # attempts a thread: while one is done the next is on its way
+_log = logging.getLogger(__name__)
+
+
+class DaskTarget:
+    """Attempts as tasks of a Dask cluster.
+
+    Dask decides which worker does what; attempts, retries, reuse and time limits stay ours. Code travels as a snapshot,
+    values through the datastore, which all workers must reach. A thread of a worker is a slot; an attempt that asks for
+    several ``cpus`` waits on its worker until so many threads have nothing to do.
+
+    Args:
+        name: the target's name.
+        datastore: where inputs and outputs are; sent to the workers by pickle.
+        checkout: as every target has it; here only left out of snapshots.
+        scratch: as *checkout*.
+        workspace: the workspace's folder, for ``current_run()``.
+        address: of a scheduler; without it, a cluster is made for the run.
+        security: keyword arguments of ``distributed.security.Security``, for TLS.
+        cluster: dotted name of the Dask cluster class to make.
+        arguments: its keyword arguments.
+        workers: how many workers it is to have.
+        minimum: of workers while there is little work; with *maximum*.
+        maximum: of workers; makes the cluster grow and shrink with the work.
+        idle_s: a worker without work is kept so long while there are more than the minimum.
+        no_workers_timeout_s: an attempt that no worker fits fails after that time.
+        connect_timeout_s: how long to wait for the scheduler.
+        environ: environment variables of the attempts, over those of the workers.
+        memo: digests of files hashed before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        datastore: Datastore,
+        *,
+        checkout: Path,
+        scratch: Path,
+        workspace: str = "",
+        address: str = "",
+        security: Mapping[str, Any] | None = None,
+        cluster: str = "distributed.LocalCluster",
+        arguments: Mapping[str, Any] | None = None,
+        workers: int | None = None,
+        minimum: int = 0,
+        maximum: int | None = None,
+        idle_s: float = 60.0,
+        no_workers_timeout_s: float = 300.0,
+        connect_timeout_s: float = 30.0,
+        environ: Mapping[str, str] | None = None,
+        memo: FileMemo | None = None,
+    ) -> None:
+        self.name = name
+        self._datastore = datastore
+        self._workspace = workspace
+        self._environ = dict(environ or {})
+        self._no_workers_timeout_s = no_workers_timeout_s
+        self._plan = ClusterPlan(
+            address, security or {}, cluster, arguments or {}, workers, minimum, maximum, idle_s, connect_timeout_s
+        )
+        own = [checkout, scratch, *([Path(workspace)] if workspace else []), *_folder_of(datastore)]
+        self._packer = Packer(Snapshots(datastore, memo, own).shipped)
+        self._report: Callable[[TargetEvent], None] = lambda _: None
+        self._setup = b""
+        self._tasks = Tasks()
+        self._near = Nearness()
+        self._members: Mapping[str, Member] = {}
+        self._members_seen = 0.0
+        self._connection: Connection | None = None
+        self._inbox: deque[Assignment] = deque()
+        self._held: list[Task] = []  # no worker fits them now
+        self._cancelled: deque[AttemptId] = deque()
+        self._something = threading.Event()
+        self._is_open = self._is_ending = False
+        self._thread: threading.Thread | None = None
+
+    # --- the port -------------------------------------------------------------------------------------------------
+
+    def start(self, report: Callable[[TargetEvent], None]) -> None:
+        """Connect to the scheduler, or make the cluster: some seconds. ``TargetError`` when that fails."""
+        self._report = report
+        secrets = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
+        try:
+            setup = setup_of(self.name, self._datastore, self._workspace, {**secrets, **self._environ})
+        except Exception as error:
+            raise TargetError(
+                f"target {self.name!r} cannot send its {type(self._datastore).__name__} to workers: {error}"
+            ) from error
+        self._setup = pickle.dumps(setup, 5)
+        self._connect()
+        self._is_open = True
+        self._thread = threading.Thread(target=self._serve, name=f"target {self.name}", daemon=True)
+        self._thread.start()
+
+    def capacity(self) -> Capacity:
+        """Return what may be sent at once. Whether a worker fits an attempt is seen when it is sent."""
+        threads = 1 if self._connection is None else max(1, self._connection.most_threads(self._members))
+        gpus = sum(member.resources.get("GPU", 0) for member in self._members.values())
+        return Capacity(cpus=float("inf"), slots=_AHEAD * threads, gpus=float(int(gpus)))
+
+    def submit(self, assignment: Assignment) -> None:
+        """Take an attempt; it is sent with others that come at the same time."""
+        if not self._is_open:
+            raise TargetError(f"target {self.name!r} is not started, or closed")
+        self._tasks.add(assignment)
+        self._inbox.append(assignment)
+        self._something.set()
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """Have an attempt stopped."""
+        self._cancelled.append(attempt)
+        self._something.set()
+
+    def close(self) -> None:
+        """Stop everything, wait until the workers say that it has stopped, disconnect, end a cluster of our own."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        for attempt in self._tasks.attempts():
+            self.cancel(attempt)
+        patience = time.monotonic() + _CANCEL_PATIENCE_S + 5.0
+        while self._tasks.attempts() and time.monotonic() < patience:
+            self._tasks.wait_for_answer(0.1)
+        self._is_ending = True
+        self._something.set()
+        assert self._thread is not None
+        self._thread.join()
+        for task in self._tasks.all():
+            self._fail(task, FailureKind.CANCELLED, "the target was closed; whether the work has stopped is not known")
+        self._disconnect()
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._is_ending:
+            self._something.wait(_LOOK_EVERY_S if self._tasks.attempts() else None)
+            self._something.clear()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - whatever it is, nothing may wait for ever
+                _log.exception("target %r lost its Dask cluster", self.name)
+                self._lose_all(f"the Dask cluster cannot be used: {type(error).__name__}: {error}")
+
+    def _turn(self) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_lost:
+            self._lose_all(f"the Dask scheduler at {connection.where} went away")
+        self._send_all()
+        self._cancel_all()
+        self._look_after(time.monotonic())
+
+    def _send_all(self) -> None:
+        """Send what has come, in as few messages as there are kinds of places for it."""
+        groups: dict[Wanted, list[tuple[Task, bytes]]] = {}
+        while self._inbox:
+            task = self._tasks.get(self._inbox.popleft().attempt)
+            if task is None or task.is_cancelled:
+                continue
+            if self._members and shortage(task.assignment, self._members):
+                self._held.append(task)
+                continue
+            message = self._packed(task)
+            if message is not None:
+                place = wanted(task.assignment, self._members, self._near.nearest(task.assignment))
+                groups.setdefault(place, []).append((task, message))
+        for place, group in groups.items():
+            if self._connection is None:
+                try:
+                    self._connect()
+                except TargetError as error:
+                    self._fail_all([task for task, _ in group], FailureKind.WORLD, str(error))
+                    continue
+            self._send(place, group)
+
+    def _packed(self, task: Task) -> bytes | None:
+        try:
+            return self._packer.pack(task.assignment)
+        except SourceChangedError as error:
+            self._fail(task, FailureKind.SOURCE_CHANGED, str(error))
+        except PipesError as error:
+            self._fail(task, FailureKind.WORLD, str(error))
+        except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
+            self._fail(task, FailureKind.WORLD, f"cannot be sent to a worker: {error}")
+        return None
+
+    def _send(self, place: Wanted, group: Sequence[tuple[Task, bytes]]) -> None:
+        assert self._connection is not None
+        topic = self._connection.topic
+        where: dict[str, Any] = {"workers": list(place.workers), "allow_other_workers": place.others_too}
+        futures = self._connection.client.map(
+            pickle.loads,  # what the scheduler has; our own code is reached on the worker only, inside the bytes
+            [pickle.dumps(_Call(on_worker.attempt, topic, self._setup, message), 5) for _, message in group],
+            key=[task_key(task.assignment) for task, _ in group],
+            pure=False,
+            retries=0,
+            resources=dict(place.resources) or None,
+            **(where if place.workers else {}),
+        )
+        for (task, _), future in zip(group, futures, strict=True):
+            task.future = future
+
+    def _cancel_all(self) -> None:
+        tasks = []
+        while self._cancelled:
+            task = self._tasks.get(self._cancelled.popleft())
+            if task is not None and not task.is_cancelled:
+                task.is_cancelled = True
+                tasks.append(task)
+        unsent = [task for task in tasks if task.future is None]
+        self._fail_all(unsent, FailureKind.CANCELLED, "cancelled before it began")
+        sent = [task for task in tasks if task.future is not None]
+        if sent:
+            self._stop(sent, FailureKind.CANCELLED, "cancelled before it began")
+
+    def _stop(self, tasks: Sequence[Task], kind: FailureKind, message: str) -> None:
+        """Have Dask forget tasks, and workers kill what is under way. They answer for that; for the rest we do."""
+        connection = self._connection
+        if connection is None or connection.is_lost:
+            return  # noticed at the next turn
+        connection.client.cancel([task.future for task in tasks], force=True)
+        threading.Thread(target=self._ask_to_stop, args=(connection, tasks, kind, message), daemon=True).start()
+
+    def _ask_to_stop(
+        self, connection: Connection, tasks: Sequence[Task], kind: FailureKind, message: str
+    ) -> None:  # in a thread of its own: a worker that hangs does not answer
+        attempts = [task.attempt for task in tasks]
+        known: set[AttemptId] = set()
+        asking = threading.Thread(target=self._broadcast, args=(connection, attempts, known), daemon=True)
+        asking.start()
+        asking.join(_CANCEL_PATIENCE_S)
+        if asking.is_alive():
+            message = f"{kind.value}; a worker did not answer for {_CANCEL_PATIENCE_S:g} s and may still be at it"
+        self._fail_all([task for task in tasks if task.attempt not in known], kind, message)
+
+    def _broadcast(self, connection: Connection, attempts: Sequence[AttemptId], known: set[AttemptId]) -> None:
+        with suppress(Exception):  # workers that are gone have nothing under way
+            told = connection.client.run(on_worker.stop, connection.topic, attempts, on_error="ignore")
+            known.update(AttemptId(*attempt) for of_worker in told.values() for attempt in of_worker)
+
+    # --- what becomes of tasks ------------------------------------------------------------------------------------
+
+    def _look_after(self, now: float) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        tasks = self._tasks.under_way()
+        if now - self._members_seen > _SEE_MEMBERS_EVERY_S and self._tasks.attempts():
+            self._see_members()
+        held, self._held = self._held, []
+        for task in held:
+            if self._tasks.get(task.attempt) is not task:
+                continue  # it was cancelled
+            if self._has_room(task, now):
+                self._inbox.append(task.assignment)
+                self._something.set()
+            else:
+                self._held.append(task)
+        for task in tasks:
+            status = task.future.status
+            if status in {"finished", "error", "lost", "cancelled"} and not task.is_cancelled:
+                self._ended_in_silence(task, status)
+            elif not task.is_cancelled and task.worker is None:
+                self._has_room(task, now)
+
+    def _ended_in_silence(self, task: Task, status: str) -> None:
+        """Answer for a task of which Dask knows the end and we do not."""
+        if not task.is_silent:
+            task.is_silent = True  # its last events may be on their way
+            return
+        error = task.future.exception(timeout=5) if status == "error" else None
+        if isinstance(error, ModuleNotFoundError):
+            message = f"{error} on a Dask worker: install there what is installed here"
+            self._fail(task, FailureKind.WORLD, message)
+        elif error is not None and type(error).__name__ != "KilledWorker":
+            self._fail(task, FailureKind.WORLD, f"its Dask worker failed: {type(error).__name__}: {error}")
+        else:
+            where = f" {task.worker}" if task.worker else ""
+            self._fail(task, FailureKind.LOST, f"its Dask worker{where} was lost, or the task was cancelled there")
+
+    def _has_room(self, task: Task, now: float) -> bool:
+        """Tell whether a worker fits a task; give the task up when none did for too long."""
+        short = shortage(task.assignment, self._members)
+        if not short:
+            task.short_since = None
+        elif task.short_since is None:
+            task.short_since = now
+        elif now - task.short_since > self._no_workers_timeout_s:
+            assert self._connection is not None
+            task.is_cancelled = True
+            message = (
+                f"no worker of the Dask cluster ({self._connection.where}) fits it: it {short}. Waited "
+                f"no_workers_timeout={self._no_workers_timeout_s:g} s: ask for less, or add a larger worker"
+            )
+            if task.future is None:
+                self._fail(task, FailureKind.WORLD, message)
+            else:
+                self._stop([task], FailureKind.WORLD, message)
+        return not short
+
+    def _see_members(self) -> None:
+        assert self._connection is not None
+        self._members = self._connection.members()
+        self._members_seen = time.monotonic()
+
+    # --- what workers tell, from the client's thread --------------------------------------------------------------
+
+    def _on_events(self, worker: str, encoded: bytes) -> None:
+        for event in decode_events(encoded):
+            if isinstance(event, AttemptSucceeded | AttemptFailed):
+                self._answer(event, worker)
+            else:
+                task = self._tasks.get(event.attempt)
+                if task is None:
+                    continue  # of a worker that was given up
+                if isinstance(event, AttemptStarted):
+                    task.worker = worker
+                self._report(event)
+
+    def _on_lost_worker(self, worker: str) -> None:
+        self._members_seen = 0.0
+        for task in self._tasks.under_way():
+            if task.worker == worker:  # forgetting its future keeps Dask from doing it again elsewhere
+                kind = FailureKind.CANCELLED if task.is_cancelled else FailureKind.LOST
+                self._fail(task, kind, f"its Dask worker {worker} was lost")
+        self._something.set()
+
+    def _answer(self, event: AttemptSucceeded | AttemptFailed, worker: str) -> None:
+        task = self._tasks.take(event.attempt)
+        if task is None:
+            return
+        if isinstance(event, AttemptSucceeded):
+            self._near.made(event.output, worker)
+        self._report(event)
+        self._tasks.answered()
+
+    def _fail(self, task: Task, kind: FailureKind, message: str) -> None:
+        now = time.time()
+        started_at = task.submitted_at
+        failed = AttemptFailed(task.attempt, Failure(kind, message), started_at, now, worker=task.worker or "")
+        self._answer(failed, "")
+
+    def _fail_all(self, tasks: Iterable[Task], kind: FailureKind, message: str) -> None:
+        for task in tasks:
+            self._fail(task, kind, message)
+
+    # --- the cluster ----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._connection = Connection(self._plan, self._on_events, self._on_lost_worker)
+        self._see_members()
+
+    def _lose_all(self, message: str) -> None:
+        """Answer for all that the scheduler was given, and disconnect from it: the next attempt connects anew."""
+        for task in self._tasks.under_way():
+            self._fail(task, FailureKind.CANCELLED if task.is_cancelled else FailureKind.LOST, message)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if not connection.is_lost:
+            leaving = threading.Thread(target=_leave, args=(connection,), daemon=True)
+            leaving.start()
+            leaving.join(_CANCEL_PATIENCE_S)
+        connection.close()
+
+
+class _Call:
+    """A call that is made by unpickling it: where it is unpickled, and nowhere before."""
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call
+
+
+def _leave(connection: Connection) -> None:
+    with suppress(Exception):
+        connection.client.run(on_worker.leave, connection.topic, on_error="ignore")
+
+
+def _folder_of(datastore: Datastore) -> list[Path]:
+    folder = getattr(datastore, "folder", None)
+    return [] if folder is None else [Path(folder)]

@@ -1,0 +1,101 @@
+"""The attempts that a Dask target was given and has not answered for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from mlflow_pipes.digests import digest_record
+
+if TYPE_CHECKING:
+    from mlflow_pipes.model.attempt import Assignment, AttemptId
+
+
+def task_key(assignment: Assignment) -> str:
+    """Return the key of an attempt's task: no other attempt has it, and Dask's pages show the step's name.
+
+    A key that Dask knows gives its old result again.
+    """
+    name = assignment.function.qualname.rpartition(".")[2]
+    return f"{name}-{digest_record('pipes.dask-key/1', tuple(assignment.attempt))[:32]}"
+
+
+class Task:
+    """One attempt.
+
+    Attributes:
+        future: Dask's, once it was sent.
+        worker: address of the worker that has begun it.
+        is_cancelled: somebody does not want it any more, and its answer is on the way.
+        is_silent: Dask says that it has ended, and no answer has come.
+        short_since: since when (``time.monotonic``) no worker fits it.
+    """
+
+    __slots__ = (
+        "assignment",
+        "attempt",
+        "future",
+        "is_cancelled",
+        "is_silent",
+        "short_since",
+        "submitted_at",
+        "worker",
+    )
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.attempt = assignment.attempt
+        self.future: Any = None
+        self.worker: str | None = None
+        self.is_cancelled = self.is_silent = False
+        self.short_since: float | None = None
+        self.submitted_at = time.time()
+
+
+class Tasks:
+    """Tasks by attempt; safe for several threads. Whoever takes one out answers for it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[AttemptId, Task] = {}
+        self._changed = threading.Condition()
+
+    def add(self, assignment: Assignment) -> None:
+        """Take in an attempt."""
+        with self._changed:
+            self._tasks[assignment.attempt] = Task(assignment)
+
+    def get(self, attempt: AttemptId) -> Task | None:
+        """Return the task of an attempt that is not answered."""
+        return self._tasks.get(attempt)
+
+    def take(self, attempt: AttemptId) -> Task | None:
+        """Take a task out; None when somebody was faster."""
+        with self._changed:
+            return self._tasks.pop(attempt, None)
+
+    def all(self) -> list[Task]:
+        """Return all that are not answered; they stay until they are."""
+        with self._changed:
+            return list(self._tasks.values())
+
+    def attempts(self) -> list[AttemptId]:
+        """Return the attempts that are not answered."""
+        with self._changed:
+            return list(self._tasks)
+
+    def under_way(self) -> list[Task]:
+        """Return the tasks that Dask has."""
+        with self._changed:
+            return [task for task in self._tasks.values() if task.future is not None]
+
+    def answered(self) -> None:
+        """Wake who waits for answers."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_for_answer(self, at_most_s: float) -> None:
+        """Wait for the next answer."""
+        with self._changed:
+            if self._tasks:
+                self._changed.wait(at_most_s)

@@ -1,0 +1,255 @@
+"""Attempts on a real Dask cluster of several processes: the contract, and what clusters do to those who use them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlflow_pipes.errors import TargetError
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, FailureKind
+from mlflow_pipes.stores.local import LocalDatastore
+from mlflow_pipes.testing.target_contract import TargetContract, alive
+from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
+
+pytest.importorskip("distributed")
+from distributed import LocalCluster
+
+from mlflow_pipes.targets.dask import DaskTarget
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dask")
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        local_directory=str(folder),
+        silence_logs=50,
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def datastore(tmp_path):
+    return LocalDatastore(tmp_path / "datastore")
+
+
+def target_at(address, datastore, folder, **options):
+    return DaskTarget(
+        "cluster", datastore, checkout=folder / "checkout", scratch=folder / "scratch", address=address, **options
+    )
+
+
+class TestDaskTarget(TargetContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster):
+        self.address = cluster.scheduler_address
+
+    @pytest.fixture
+    def datastore(self, tmp_path):
+        return LocalDatastore(tmp_path / "datastore")
+
+    def make_target(self, datastore, folder):
+        return target_at(self.address, datastore, folder)
+
+
+STEPS = """
+import os, time
+from pathlib import Path
+
+def touch_and_sleep(file, seconds):
+    Path(file).write_text(str(os.getpid()))
+    time.sleep(seconds)
+    return os.getpid()
+
+def double(x):
+    print("doubling", flush=True)
+    return 2 * x
+
+def say_and_sleep(seconds):
+    print("begun", flush=True)
+    time.sleep(seconds)
+"""
+
+
+@pytest.fixture
+def steps(tmp_path):
+    file = tmp_path / "steps_of_dask_test.py"
+    file.write_text(STEPS)
+    return lambda name, datastore, fields=None, **arguments: assignment_of(
+        imported(file, name), datastore, arguments, **(fields or {})
+    )
+
+
+@pytest.fixture
+def pid_file(tmp_path):
+    return tmp_path / "pid"
+
+
+def begun(driver, assignment, file):
+    driver.target.submit(assignment)
+    driver.until(lambda: file.exists() and bool(file.read_text()))
+    return int(file.read_text())
+
+
+def worker_of(driver, assignment):
+    return driver.target._tasks.get(assignment.attempt).worker
+
+
+def gone(pid, driver):
+    driver.until(lambda: not alive(pid))
+    return True
+
+
+def test_a_killed_worker_loses_its_attempt_once_and_its_place_is_taken(cluster, datastore, tmp_path, steps, pid_file):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
+        assignment = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        pid = begun(driver, assignment, pid_file)
+        driver.until(lambda: worker_of(driver, assignment) is not None)
+        address = worker_of(driver, assignment)
+        client = driver.target._connection.client
+        os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
+        answer = driver.answer(assignment.attempt)
+        assert isinstance(answer, AttemptFailed)
+        assert answer.failure.kind is FailureKind.LOST
+        assert address in answer.failure.message
+        assert gone(pid, driver)
+        assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
+        client.wait_for_workers(2, timeout=20)
+        assert len(driver.answers(assignment.attempt)) == 1
+
+
+def test_cancelling_frees_the_slot(cluster, datastore, tmp_path, steps, pid_file):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
+        files = [tmp_path / f"pid{number}" for number in range(2)]
+        sleepers = [steps("touch_and_sleep", datastore, file=str(file), seconds=60) for file in files]
+        queued = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        pids = [begun(driver, sleeper, file) for sleeper, file in zip(sleepers, files, strict=True)]
+        driver.target.submit(queued)
+        driver.until(lambda: driver.target._tasks.get(queued.attempt).future is not None)
+        for assignment in (queued, *sleepers):
+            driver.target.cancel(assignment.attempt)
+        answers = [driver.answer(assignment.attempt, 10) for assignment in (queued, *sleepers)]
+        assert [answer.failure.kind for answer in answers] == [FailureKind.CANCELLED] * 3
+        assert not any(map(alive, pids))
+        assert not pid_file.exists()
+        assert isinstance(driver.run(steps("double", datastore, x=1), 10), AttemptSucceeded)
+
+
+def test_lines_arrive_while_the_step_runs(cluster, datastore, tmp_path, steps):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
+        driver.run(steps("double", datastore, x=1))  # its processes are there
+        assignment = steps("say_and_sleep", datastore, seconds=60)
+        began = time.monotonic()
+        driver.target.submit(assignment)
+        driver.until(lambda: driver.lines(assignment.attempt, "stdout") == ["begun"])
+        assert time.monotonic() - began < 2
+        driver.target.cancel(assignment.attempt)
+        driver.answer(assignment.attempt)
+
+
+def test_a_step_that_no_worker_fits_fails_with_what_it_asks_and_what_there_is(cluster, datastore, tmp_path, steps):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path, no_workers_timeout_s=0.5)) as driver:
+        answer = driver.run(steps("double", datastore, {"cpus": 64.0}, x=1), 10)
+    assert answer.failure.kind is FailureKind.WORLD
+    for text in ("cpus=64", "largest of 2 workers has 1 threads", "no_workers_timeout=0.5 s"):
+        assert text in answer.failure.message
+
+
+def test_a_scheduler_that_is_not_there_is_told_at_once(datastore, tmp_path):
+    target = target_at("tcp://127.0.0.1:1", datastore, tmp_path, connect_timeout_s=0.5)
+    with pytest.raises(TargetError, match=r"cannot connect to the Dask scheduler at tcp://127\.0\.0\.1:1"):
+        target.start(lambda event: None)
+
+
+def test_a_cluster_class_that_is_not_there_is_named(datastore, tmp_path):
+    target = target_at("", datastore, tmp_path, cluster="dask_moon.Cluster")
+    with pytest.raises(TargetError, match=r"no Dask cluster class dask_moon\.Cluster"):
+        target.start(lambda event: None)
+
+
+class DaskProcesses:
+    """A scheduler, and workers with nannies, as processes of their own."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._running = []
+        self.port = 0
+
+    def start(self, *arguments):
+        environ = {**os.environ, "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
+        command = [sys.executable, "-c", "from dask.__main__ import main; main()", *arguments]
+        with (self._folder / "log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder, env=environ)
+        self._running.append(process)
+        return process
+
+    def scheduler(self):
+        self.port = self.port or free_port()
+        arguments = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show")
+        return self.start("scheduler", *arguments)
+
+    def worker(self):
+        arguments = ("--nworkers", "1", "--nthreads", "1", "--no-dashboard", "--local-directory", str(self._folder))
+        return self.start("worker", self.address, *arguments)
+
+    @property
+    def address(self):
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def kill(self):
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def processes(tmp_path):
+    running = DaskProcesses(tmp_path)
+    yield running
+    running.kill()
+
+
+def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
+    processes, datastore, tmp_path, steps, pid_file
+):
+    scheduler = processes.scheduler()
+    worker = processes.worker()
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+        first = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        pid = begun(driver, first, pid_file)
+        worker.kill()  # the nanny; what it watches over ends with it
+        answer = driver.answer(first.attempt)
+        assert answer.failure.kind is FailureKind.LOST
+        assert gone(pid, driver)
+
+        processes.worker()
+        pid_file.unlink()
+        second = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        pid = begun(driver, second, pid_file)
+        scheduler.kill()
+        scheduler.wait()
+        answer = driver.answer(second.attempt)
+        assert answer.failure.kind is FailureKind.LOST
+        assert "scheduler" in answer.failure.message
+
+        processes.scheduler()
+        processes.worker()
+        assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
+        assert [len(driver.answers(one.attempt)) for one in (first, second)] == [1, 1]
