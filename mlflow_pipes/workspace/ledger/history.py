@@ -86,6 +86,17 @@ class History:
         )
         return [tuple(row) for row in self._database.rows(query)]
 
+    def on_targets(self) -> list[tuple[str, str, str, str, str, float | None]]:
+        """Return what is queued or running: target, run, pipeline, node, status and when it began; oldest first."""
+        query = (
+            select(_steps.target, _steps.run_id, _runs.pipeline, _steps.node, _steps.status, _steps.started_at)
+            .select_from(tables.step_runs.join(tables.runs, _runs.run_id == _steps.run_id))
+            .where(_runs.ended_at.is_(None), _steps.kind == "step", _steps.target.is_not(None))
+            .where(_steps.status.in_([Status.QUEUED.value, Status.RUNNING.value]))
+            .order_by(_runs.started_at, _steps.position)
+        )
+        return [tuple(row) for row in self._database.rows(query)]
+
     def attempts(self, step_run_id: str) -> Sequence[Any]:
         """Return the ended attempts of a step, in order."""
         attempts = tables.attempts

@@ -37,17 +37,16 @@ from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensReturned
 from mlflow_pipes.workspace.ledger import rows, tables
 from mlflow_pipes.workspace.ledger.backends import Cursor, PostgresqlBackend, SqliteBackend
 from mlflow_pipes.workspace.ledger.connection import PATIENCE_S, Database, Prepared
-from mlflow_pipes.workspace.ledger.flights import LEASE_S, RENEW_AFTER_S, Claim, Entry, Flights, Orchestrator
+from mlflow_pipes.workspace.ledger.flights import LEASE_S, RENEW_AFTER_S, Orchestrator
+from mlflow_pipes.workspace.ledger.keys import KeyRows
 from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
 from mlflow_pipes.workspace.ledger.schema import make_ready
 from mlflow_pipes.workspace.ledger.sharing import Sharing
 from mlflow_pipes.workspace.ledger.statements import statements_for
-from mlflow_pipes.workspace.ledger.writing import write_history, write_many
+from mlflow_pipes.workspace.ledger.writing import write_history
 
-# Shorter steps are not worth a row: every step of unknown duration is taken to be quick.
-_WORTH_ESTIMATING_S = 0.010
 # Runs of this process that are over, but of whose end the ledger could not be told (a full disk), with the reason.
 _broken_off: dict[str, str] = {}
 # What is answered so much later than it was asked is answered as of then, in seconds.
@@ -71,6 +70,7 @@ class SqlLedger:
         self._orchestrators: dict[str, Orchestrator] = {}
         self._held: defaultdict[str, set[int]] = defaultdict(set)
         self._lives = Lives(shared=database.backend.shared)
+        self._keys = KeyRows(self._statements, database, self._orchestrator, self._is_over)
         self._sharing = Sharing(self._statements, self._orchestrator, self._is_over)
         self._holding: set[str] = set()
 
@@ -130,7 +130,7 @@ class SqlLedger:
         if not lookups:
             return []
         time_of = self._ledger_time(now)
-        flights = self.database.read(lambda cursor: self._look(cursor, lookups, time_of()))
+        flights = self.database.read(lambda cursor: self._keys.look(cursor, lookups, time_of()))
         answers = flights.answers(lookups)
         if not flights.written_claims:
             return answers
@@ -168,11 +168,11 @@ class SqlLedger:
             if not (keyed or lookups):
                 return [], tokens
             keys = [item.key for item in chain(keyed, lookups)]
-            flights = self._load(cursor, keys, time_of(), token + 1)
+            flights = self._keys.load(cursor, keys, time_of(), token + 1)
             for item in keyed:
                 flights.apply(item)
             answers = flights.answers(lookups)
-            self._write_flights(cursor, flights, token)
+            self._keys.write(cursor, flights, token)
             return answers, tokens
 
         with _remembering_ends(by_type[RunEnded]):
@@ -185,32 +185,6 @@ class SqlLedger:
         """Free what a run that is over still claims or holds."""
         cursor.execute(self._statements.drop_claims_of_run.sql, (run_id,))
         self._sharing.end_run(cursor, run_id)
-
-    def _look(self, cursor: Cursor, lookups: Sequence[LookUp], now: float) -> Flights:
-        """Load what answers these look-ups; where the entry does, nothing is asked of claims."""
-        flights = self._flights(self._entries(cursor, {question.key for question in lookups}), {}, now, 0)
-        flights.claims.update(
-            self._claims(cursor, {question.key for question in lookups if not flights.hits(question)})
-        )
-        return flights
-
-    def _load(self, cursor: Cursor, keys: Iterable[str], now: float, next_token: int) -> Flights:
-        distinct = set(keys)
-        return self._flights(self._entries(cursor, distinct), self._claims(cursor, distinct), now, next_token)
-
-    def _flights(self, entries: dict[str, Entry], claims: dict[str, Claim], now: float, next_token: int) -> Flights:
-        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone, self.database.up_since)
-
-    def _entries(self, cursor: Cursor, keys: set[str]) -> dict[str, Entry]:
-        return {row[0]: Entry(*row) for row in self._of_keys(cursor, self._statements.entries, keys)}
-
-    def _claims(self, cursor: Cursor, keys: set[str]) -> dict[str, Claim]:
-        return {row[0]: Claim(*row) for row in self._of_keys(cursor, self._statements.claims, keys)}
-
-    def _of_keys(self, cursor: Cursor, question: Callable[[int], Prepared], keys: set[str]) -> Iterator[Any]:
-        for sql, parameters in self._statements.of_keys(question, list(keys)):
-            cursor.execute(sql, parameters)
-            yield from cursor.fetchall()
 
     def _ledger_time(self, now: float) -> Callable[[], float]:
         """Return what tells the time by the ledger's clock, *now* being the time by ours when the question was asked.
@@ -225,23 +199,6 @@ class SqlLedger:
             return now + self.database.clock_ahead_s + (late_s if late_s > _LATE_S else 0.0)
 
         return time_of
-
-    def _write_flights(self, cursor: Cursor, flights: Flights, token: int) -> None:
-        do = self._statements
-        write_many(cursor, do.drop_entry, [(key,) for key in flights.dropped_entries])
-        written = flights.written_entries
-        if written:
-            write_many(
-                cursor,
-                do.put_entry,
-                [rows.entry_row(record, flights.entries[key].output) for key, record in written.items()],
-            )
-            slow = [record for record in written.values() if record.duration_s >= _WORTH_ESTIMATING_S]
-            write_many(cursor, do.put_duration, [(one.pipeline, one.node, one.duration_s, one.made_at) for one in slow])
-        write_many(cursor, do.drop_claim, [(key,) for key in flights.dropped_claims])
-        write_many(cursor, do.put_claim, [rows.claim_row(claim) for claim in flights.written_claims.values()])
-        if flights.next_token != token + 1:
-            cursor.execute(do.give_tokens.sql, (flights.next_token - 1,))
 
     def _remember(
         self,
@@ -399,9 +356,6 @@ class SqlLedger:
             known = Orchestrator(*found[0]) if found else Orchestrator(this_host(), this_process())
             self._orchestrators[run_id] = known
         return known
-
-    def _gone(self, claim: Claim) -> bool:
-        return self._is_over(claim.run_id, claim.host, claim.process)
 
     def _is_over(self, run_id: str, host: str, process: str) -> bool:
         return run_id in _broken_off or self._lives.gone(host, process)
