@@ -167,6 +167,40 @@ class Warmable(Protocol):
 
 
 @runtime_checkable
+class InEnvironments(Protocol):
+    """A target that runs attempts with the interpreter and packages of their ``Assignment.environment``.
+
+    Promise: an attempt with an environment runs with that one and no other, or fails with kind ``WORLD``, telling why.
+
+    Attributes:
+        runs_environments: true.
+    """
+
+    runs_environments: bool
+
+
+@runtime_checkable
+class Managed(Protocol):
+    """A target with machines that can be turned on and off by hand, and stay so from run to run.
+
+    Promise: all three may be asked of a target that is not started. Turning on what is on, or off what is off, is
+    harmless. ``TargetError`` when it cannot be done.
+    """
+
+    def turn_on(self) -> None:
+        """Have the machines ready; returns when they are."""
+        ...
+
+    def turn_off(self) -> None:
+        """Give the machines up, whatever runs there; returns when they are gone."""
+        ...
+
+    def is_on(self) -> bool:
+        """Tell whether they are ready."""
+        ...
+
+
+@runtime_checkable
 class InThisThread(Protocol):
     """A target whose attempts run inside ``poll``, in the loop's own thread, where a debugger can stop them.
 

@@ -48,6 +48,7 @@ class Assignments:
             tracks_mlflow=self._tracks_mlflow(node.step.code),
             tags=node.options.tags,
             retry_when=_shipped(node.options.retries.when),
+            environment=node.step.environment,
         )
 
     def _tracks_mlflow(self, code: CodeFingerprint) -> bool:

@@ -19,7 +19,7 @@ from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.questions import Questions
 from mlflow_pipes.engine.recorder import NodeFacts, Recorder
 from mlflow_pipes.engine.roster import Roster
-from mlflow_pipes.engine.run_targets import RunTargets
+from mlflow_pipes.engine.run_targets import RunTargets, check_runs_environments
 from mlflow_pipes.engine.twins import Twins
 from mlflow_pipes.errors import InternalError, PipesError, TargetError, WorldError
 from mlflow_pipes.model.artifact import Artifact
@@ -73,6 +73,7 @@ class Conductor:
         recorder: takes what is to be recorded, and asks the ledger.
         assignments: makes what is sent to targets.
         effects: what earlier runs did that this one resumes, and attempts that wait to be recorded first.
+        growing: takes in what grows.
         inbox: for attempts that end before they reach a target.
         clock: gives the time.
 
@@ -91,6 +92,7 @@ class Conductor:
         recorder: Recorder,
         assignments: Assignments,
         effects: Effects,
+        growing: Growing,
         inbox: Inbox,
         clock: Clock,
     ) -> None:
@@ -107,7 +109,7 @@ class Conductor:
         self._effects = effects
         self._inbox = inbox
         self._clock = clock
-        self._growing = Growing(roster, inputs, recorder)
+        self._growing = growing
         self._questions = Questions(started.run_id, graph.priority, recorder)
         self._twins = Twins()
         self._awaited = Awaited()
@@ -317,7 +319,10 @@ class Conductor:
         node = self._roster.nodes[command.node]
         assignment = self._assignments.of(node, self._facts[node.id], command.number, command.gpus)
         try:
-            self._targets[command.target].submit(assignment)
+            target = self._targets[command.target]
+            if assignment.environment is not None:
+                check_runs_environments(target, node)
+            target.submit(assignment)
         except TargetError as error:
             moment = self._clock.now()
             failure = Failure(FailureKind.WORLD, str(error), (type(error).__name__,))

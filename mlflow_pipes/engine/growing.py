@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from mlflow_pipes.engine.growths import mapped, returned
 from mlflow_pipes.engine.inputs import Inputs
@@ -14,21 +15,32 @@ from mlflow_pipes.model.attempt import Failure, FailureKind
 from mlflow_pipes.model.graph import Growth, StepNode
 from mlflow_pipes.scheduling.messages import Concluded, Event, Failed, Grew, Unresolvable
 
+InEnvironmentsOf: TypeAlias = Callable[[Growth, StepNode], Growth]
+
 
 class Growing:
-    """Takes in what grew in one run. Its answers are events for the state machine."""
+    """Takes in what grew in one run. Its answers are events for the state machine.
 
-    def __init__(self, roster: Roster, inputs: Inputs, recorder: Recorder) -> None:
+    Args:
+        roster, inputs, recorder: of the run.
+        in_environments: puts the calls that a node returned into their environments.
+    """
+
+    def __init__(self, roster: Roster, inputs: Inputs, recorder: Recorder, in_environments: InEnvironmentsOf) -> None:
         self._roster = roster
         self._inputs = inputs
         self._recorder = recorder
+        self._in_environments = in_environments
         self._depths: dict[str, int] = {}
 
     def returned(self, node: StepNode, output: Artifact, number: int | None, now: float) -> Event:
         """Have the calls in a step's output, of attempt *number* or (None) of the cache, stand in its place."""
-        return self._taken_in(
-            node, number, now, lambda: returned(node, output, self._roster.step_run_ids, self._inputs.datastore)
-        )
+
+        def calls() -> Growth:
+            growth = returned(node, output, self._roster.step_run_ids, self._inputs.datastore)
+            return self._in_environments(growth, node)
+
+        return self._taken_in(node, number, now, calls)
 
     def mapped(self, node: StepNode, arguments: Mapping[str, Artifact], now: float) -> Event:
         """Have the calls that a map over its arguments stands for stand in its place."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mlflow_pipes.engine.assignments import Assignments
 from mlflow_pipes.engine.conductor import Conductor
 from mlflow_pipes.engine.effects import Effects
+from mlflow_pipes.engine.growing import Growing, InEnvironmentsOf
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.observers import Observers
@@ -19,7 +20,7 @@ from mlflow_pipes.errors import PipesError, WorldError
 from mlflow_pipes.model.attempt import (
     TargetEvent,
 )
-from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.model.graph import Graph, Growth, StepNode
 from mlflow_pipes.model.resumption import UNKNOWN_EFFECT, Resumption
 from mlflow_pipes.model.run import (
     RunEnded,
@@ -34,6 +35,10 @@ from mlflow_pipes.scheduling.tokens import NOTHING_SHARED, Supply
 
 HEARTBEAT_EVERY_S = 1.0
 CANCELLED_ELSEWHERE = "cancelled from another process"
+
+
+def _as_it_is(growth: Growth, _: StepNode) -> Growth:
+    return growth
 
 
 class Engine:
@@ -56,6 +61,7 @@ class Engine:
         open_target: makes and starts a target that only calls returned by a step ask for; the caller closes it.
         inbox: where targets that were started before report to; the engine closes it when the run is over.
         resumption: what the run takes over from those that it resumes.
+        in_environments: puts the calls that a node returned into their environments.
 
     Raises:
         ConfigurationError: a step names a target or a token that is not there, or asks for more than there is.
@@ -80,6 +86,7 @@ class Engine:
         open_target: Callable[[str], ComputeTarget] | None = None,
         inbox: Inbox | None = None,
         resumption: Resumption | None = None,
+        in_environments: InEnvironmentsOf | None = None,
     ) -> None:
         self._graph = graph
         self._started = started
@@ -103,6 +110,7 @@ class Engine:
             recorder,
             Assignments(started, roster.step_run_ids, environ or {}),
             Effects(resumption),
+            Growing(roster, inputs, recorder, in_environments or _as_it_is),
             self._inbox,
             clock,
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.errors import ConfigurationError, TargetError, suggest
 from mlflow_pipes.model.attempt import Capacity
-from mlflow_pipes.ports import ComputeTarget, Polled
+from mlflow_pipes.model.graph import StepNode
+from mlflow_pipes.ports import ComputeTarget, InEnvironments, Polled
 
 
 class RunTargets:
@@ -56,3 +57,17 @@ class RunTargets:
             self.polled.append(target)
         self.on_opened(name, target.capacity())
         return target
+
+
+def check_runs_environments(target: ComputeTarget, node: StepNode) -> None:
+    """Refuse a target that cannot run a step with the environment that this names.
+
+    Raises:
+        TargetError: naming step, environment and target.
+    """
+    environment = node.step.environment
+    if environment is not None and not isinstance(target, InEnvironments):
+        raise TargetError(
+            f"step {node.id!r} runs in environment {environment.name!r}, but target {target.name!r} runs steps with "
+            'the interpreter that it has itself; name another target, such as "local", or no environment'
+        )

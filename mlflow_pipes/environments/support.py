@@ -1,6 +1,6 @@
 """What of ours an environment needs, so that a worker can run in it.
 
-Our own package is not among it: it is taken along from where it is installed (``machine/own_package.py``).
+Our own package is not among it: it is taken along from where it is installed (``worker/own_package.py``).
 """
 
 from __future__ import annotations

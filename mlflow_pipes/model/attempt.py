@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact
+from mlflow_pipes.model.environment import ResolvedEnvironment
 from mlflow_pipes.model.step import FunctionReference
 from mlflow_pipes.model.tracked import NOTHING_TRACKED, Tracked
 
@@ -43,6 +44,8 @@ class Assignment:
         tracks_mlflow: the code reaches ``mlflow``: prepare it before the call.
         tags: labels of the step, for ``current_run()``.
         retry_when: tells of an exception whether another attempt is worth it; None when nobody asks.
+        environment: interpreter and packages that it runs with; None for those of the target's own workers. Its
+            ``command`` and ``environ`` are of the machine that declares the pipeline.
     """
 
     attempt: AttemptId
@@ -60,6 +63,7 @@ class Assignment:
     tracks_mlflow: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     retry_when: FunctionReference | None = None
+    environment: ResolvedEnvironment | None = None
 
 
 class FailureKind(StrEnum):

@@ -26,6 +26,7 @@ from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 from mlflow_pipes.workspace.placing import check_places
 from mlflow_pipes.workspace.situation import Situation
 from mlflow_pipes.workspace.source_state import SourceLook
+from mlflow_pipes.workspace.step_environments import StepEnvironments, check_targets
 from mlflow_pipes.workspace.supply import supply_of
 from mlflow_pipes.workspace.workspace import Workspace, open_ledger
 
@@ -53,7 +54,11 @@ def run_graph(
     """
     began_at = home.clock.now()
     configured = situation.configuration.targets
+    environments = StepEnvironments(home)
+    graph = environments.of_graph(graph)
     choices = check_places(graph.nodes.values(), situation.routing, configured)
+    if environments.used:
+        check_targets(graph.nodes.values(), choices, configured)
     targets = make_targets(
         {choice.target for choice in choices.values()},
         configured=configured,
@@ -73,7 +78,19 @@ def run_graph(
         if resumption is not None:
             record = _resuming(record, resumption, home)
         record = replace(record, call=call)
-        _run(graph, record, home, situation, inputs, targets, inbox, observers, closing_targets, resumption)
+        _run(
+            graph,
+            record,
+            home,
+            situation,
+            inputs,
+            targets,
+            environments,
+            inbox,
+            observers,
+            closing_targets,
+            resumption,
+        )
     return home.runs.get(record.run_id)
 
 
@@ -95,8 +112,8 @@ def _warmed_up(graph: Graph, home: Workspace, targets: Mapping[str, ComputeTarge
 def _warm(
     expected: Sequence[StepNode], targets: Mapping[str, ComputeTarget], routing: Routing, environ: Mapping[str, str]
 ) -> None:
-    """Tell targets of the steps to expect, but of none with graphics processors: those want a process to themselves."""
-    nodes = [node for node in expected if not node.options.gpus]
+    """Tell targets of the steps to expect, but of none that want a process to themselves, or of another interpreter."""
+    nodes = [node for node in expected if not node.options.gpus and node.step.environment is None]
     for name, target in targets.items():
         functions = [node.step.function for node in nodes if routing.target_of(node) == name]
         if functions and isinstance(target, Warmable):
@@ -149,6 +166,7 @@ def _run(
     situation: Situation,
     inputs: Inputs,
     targets: Mapping[str, ComputeTarget],
+    environments: StepEnvironments,
     inbox: Inbox,
     observers: Sequence[RunObserver] | None,
     closing_targets: ExitStack,
@@ -192,6 +210,7 @@ def _run(
             open_target=open_target,
             inbox=inbox,
             resumption=resumption,
+            in_environments=environments.of_growth,
         )
         with (
             cancel_on_interrupt(engine.cancel, in_this_thread=bool(in_this_thread)),

@@ -18,6 +18,9 @@
     [tokens]                        # how many there are of what steps hold while they run: @step(tokens="database")
     database = 4
 
+    [environments.training]         # what @step(environment="training") runs with: see docs/environments.md
+    requirements = ["scikit-learn==1.5.2"]
+
     [environ]                       # set in worker processes; never secrets
     OMP_NUM_THREADS = "1"
 
@@ -38,7 +41,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.model.environment import Environment
+from mlflow_pipes.workspace.attached_targets import attached_targets
 from mlflow_pipes.workspace.checked_tables import Table, above_zero, listed, text, texts, toml_file
+from mlflow_pipes.workspace.declared_environments import read_environments
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace, is_workspace, parse_place, remembered_place
 from mlflow_pipes.workspace.target_types import ALWAYS_THERE, TargetConfiguration, read_target
 
@@ -59,6 +65,7 @@ class Configuration:
         tracking_uri: of the user's MLflow; None for the store in the workspace.
         experiment: None for one a pipeline, of its name.
         environ: environment variables for worker processes.
+        environments: what steps can name to run with, by name.
         tokens: how many there are of each token for all runs of the workspace together.
         ledger: where the ledger is; None for a SQLite file in the workspace.
         file: what was read, None when there is no configuration file.
@@ -71,6 +78,7 @@ class Configuration:
     tracking_uri: str | None = None
     experiment: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, Environment] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
     ledger: PostgresqlPlace | None = None
     file: Path | None = None
@@ -105,7 +113,7 @@ def load(
     base = start if environ.get("PIPES_WORKSPACE") else folder
     usual = workspace_folder(named, base) if named else folder / DEFAULT_WORKSPACE
     home = given or usual
-    targets = _targets(table.table("targets"))
+    targets = _targets(table.table("targets"), home)
     chosen = target or environ.get("PIPES_TARGET") or table.read("target", text) or "local"
     if chosen not in targets:
         raise ConfigurationError(f"there is no target {chosen!r}{suggest(chosen, targets)} (known: {listed(targets)})")
@@ -117,6 +125,7 @@ def load(
         tracking_uri=tracking_uri or environ.get("MLFLOW_TRACKING_URI") or table.read("tracking_uri", text),
         experiment=experiment or environ.get("MLFLOW_EXPERIMENT_NAME") or table.read("experiment", text),
         environ=table.read("environ", texts) or {},
+        environments=read_environments(table.table("environments")) if "environments" in written else {},
         tokens=_tokens(table.table("tokens")),
         ledger=_ledger(table, environ, home, usual=home == usual),
         file=file,
@@ -146,7 +155,7 @@ def find_project(start: Path) -> Path:
     return start
 
 
-KEYS = ("workspace", "target", "targets", "tokens", "tracking_uri", "experiment", "environ", "ledger")
+KEYS = ("workspace", "target", "targets", "tokens", "tracking_uri", "experiment", "environ", "environments", "ledger")
 _TOKEN_NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
@@ -165,8 +174,9 @@ def _find_file(start: Path) -> tuple[Path | None, Mapping[str, Any]]:
     return None, {}
 
 
-def _targets(tables: Table) -> dict[str, TargetConfiguration]:
-    targets = {name: TargetConfiguration(name, name) for name in ALWAYS_THERE}
+def _targets(tables: Table, home: Path) -> dict[str, TargetConfiguration]:
+    """Return all targets; those of the file come before those that were attached to the workspace."""
+    targets = {name: TargetConfiguration(name, name) for name in ALWAYS_THERE} | attached_targets(home)
     for name in tables.values:
         targets[name] = read_target(name, tables.table(name))
     return targets

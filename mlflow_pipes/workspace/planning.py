@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ from mlflow_pipes.engine import Inputs
 from mlflow_pipes.engine.growths import is_growth, mapped, returned
 from mlflow_pipes.errors import ConfigurationError, PipesError
 from mlflow_pipes.model.artifact import Artifact
+from mlflow_pipes.model.environment import ResolvedEnvironment
 from mlflow_pipes.model.graph import Graph, Growth, StepNode
 from mlflow_pipes.model.run import Hit, LookUp
 from mlflow_pipes.scheduling.dependencies import Dependencies
@@ -23,6 +24,7 @@ from mlflow_pipes.stores.dry import DryDatastore
 from mlflow_pipes.workspace.explain import Change, Ingredients, changes_text, compare
 from mlflow_pipes.workspace.placing import check_places
 from mlflow_pipes.workspace.situation import NamedConfiguration, Situation, called, loaded, situation_of
+from mlflow_pipes.workspace.step_environments import StepEnvironments, check_targets
 from mlflow_pipes.workspace.workspace import Workspace
 
 Action: TypeAlias = Literal["reuse", "run", "maybe-run", "always-run"]
@@ -54,17 +56,34 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedBuild:
+    """An environment that would be built.
+
+    Attributes:
+        packages: how many packages are in it.
+        nodes: the steps that run, or may run, in it.
+    """
+
+    name: str
+    kind: str
+    packages: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would do.
 
     Attributes:
         steps: in order of declaration; after a step come the calls that it stands for, as far as they are known.
         estimate_s: sum of the known durations of steps that run or may run, in seconds of one worker's work.
+        builds: environments that are not there yet, and would be built first.
     """
 
     pipeline: str
     steps: tuple[PlannedStep, ...]
     estimate_s: float = field(default=0.0)
+    builds: tuple[PlannedBuild, ...] = ()
 
     def step(self, node: str) -> PlannedStep:
         """Return one node's plan; ``KeyError`` when there is no such node."""
@@ -114,7 +133,8 @@ class _Planner:
     """
 
     def __init__(self, graph: Graph, home: Workspace, situation: Situation | None) -> None:
-        self._graph = graph
+        self._environments = StepEnvironments(home)
+        self._graph = graph = self._environments.of_graph(graph)
         self._situation = situation
         self._choices: dict[str, Choice] = {}
         self._home = home
@@ -142,7 +162,16 @@ class _Planner:
                 self._go_on_after(self._decided.popleft())
         steps = tuple(self._in_order())
         busy = sum(step.estimate_s or 0.0 for step in steps if step.action != "reuse")
-        return Plan(self._graph.name, steps, busy)
+        running = {step.node for step in steps if step.action != "reuse"}
+        builds = tuple(
+            PlannedBuild(one.name, one.kind, len(one.packages), sorted_nodes)
+            for one in self._environments.to_build()
+            if (sorted_nodes := self._nodes_in(one, running))
+        )
+        return Plan(self._graph.name, steps, busy, builds)
+
+    def _nodes_in(self, environment: ResolvedEnvironment, among: Container[str]) -> tuple[str, ...]:
+        return tuple(id_ for id_, node in self._nodes.items() if id_ in among and node.step.environment is environment)
 
     def _in_order(self) -> Iterator[PlannedStep]:
         """Yield the steps in order of declaration, each followed by the calls that it stands for."""
@@ -158,6 +187,8 @@ class _Planner:
             for node in nodes.values():
                 check_tokens(node.id, node.options, configuration.tokens)
             self._choices.update(check_places(nodes.values(), self._situation.routing, configuration.targets))
+            if self._environments.used:
+                check_targets(nodes.values(), self._choices, configuration.targets)
 
     def _take_in(self, nodes: Mapping[str, StepNode]) -> None:
         for node in nodes.values():
@@ -209,7 +240,10 @@ class _Planner:
 
     def _reuse(self, node: StepNode, output: Artifact) -> None:
         if is_growth(output):
-            self._stand_for(node, lambda: returned(node, output, self._nodes, self._inputs.datastore))
+            self._stand_for(
+                node,
+                lambda: self._environments.of_growth(returned(node, output, self._nodes, self._inputs.datastore), node),
+            )
             return
         self._inputs.outputs[node.id] = output
         self._add(node, "reuse", "nothing changed")

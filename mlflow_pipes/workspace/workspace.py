@@ -20,9 +20,11 @@ from mlflow_pipes.workspace.ledger.place import check_place, remember_place
 from mlflow_pipes.workspace.runs import Runs
 
 if TYPE_CHECKING:
+    from mlflow_pipes.environments import Environments
     from mlflow_pipes.lifecycle.services import ServiceRegistry
     from mlflow_pipes.model.graph import Graph
     from mlflow_pipes.ports import Clock, RunObserver
+    from mlflow_pipes.workspace.compute_targets import ComputeTargets
     from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 
 # https://bford.info/cachedir/: backup programs leave such folders out.
@@ -98,6 +100,20 @@ class Workspace:
     def runs(self) -> Runs:
         """Past and present runs."""
         return Runs(self.ledger, self.datastore, self.folder / "checkout", self.clock.now)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What steps can run with, and what of it is built here."""
+        from mlflow_pipes.environments import Environments
+
+        return Environments(self.folder / "environments", self.configuration.folder, self.configuration.environments)
+
+    @cached_property
+    def compute(self) -> ComputeTargets:
+        """Compute targets: those of the configuration, and those that were attached."""
+        from mlflow_pipes.workspace.compute_targets import ComputeTargets
+
+        return ComputeTargets(self)
 
     @cached_property
     def services(self) -> ServiceRegistry:

@@ -22,6 +22,8 @@ from mlflow_pipes.targets.local.zygote_link import ZygoteLink, ended_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_pipes.targets.local.crews import Key
+
 _LOOK_AGAIN_S = 0.005  # after killing what an ended worker left
 _MOURNING_S = 2.0  # what cannot be killed (a process in uninterruptible sleep) is not waited for longer
 _HANG_UP_S = 0.5  # a worker that ended its connection has this long to end itself
@@ -53,6 +55,7 @@ class Crew:
         start_zygote: starts one.
         end_zygote: ends, or keeps for the next crew, one that lives and has no workers.
         listener: is told what happens.
+        environment: what tells its workers from those of other crews.
 
     Attributes:
         links: the workers, by a number that this process never uses twice.
@@ -60,8 +63,13 @@ class Crew:
     """
 
     def __init__(
-        self, start_zygote: Callable[[], ZygoteLink], end_zygote: Callable[[ZygoteLink], None], listener: Listener
+        self,
+        start_zygote: Callable[[], ZygoteLink],
+        end_zygote: Callable[[ZygoteLink], None],
+        listener: Listener,
+        environment: Key = None,
     ) -> None:
+        self.environment = environment
         self.links: dict[int, WorkerLink] = {}
         self.start_failures = 0
         self._start_zygote = start_zygote
@@ -89,7 +97,7 @@ class Crew:
             self._zygote = self._start_zygote()
             self._selector.register(self._zygote.connection, selectors.EVENT_READ, self._on_zygote)
             self._selector.register(self._zygote.stderr_fd, selectors.EVENT_READ, self._on_zygote_stderr)
-        link = WorkerLink(next(_slots))
+        link = WorkerLink(next(_slots), self.environment)
         self.links[link.slot] = link
         self._selector.register(link.connection, selectors.EVENT_READ, partial(self._on_connection, link))
         self._zygote.fork(link.slot, link.descriptors)

@@ -7,14 +7,14 @@ import pickle
 import shutil
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import TargetError
 from mlflow_pipes.machine import capacity
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
 from mlflow_pipes.targets.local import spare_zygote, wire
-from mlflow_pipes.targets.local.crew import Crew
+from mlflow_pipes.targets.local.crews import Crews, elsewhere, key_of
 from mlflow_pipes.targets.local.gpus import named_gpus, seeing_its_gpus
 from mlflow_pipes.targets.local.reporter import Reporter
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.attempt import Assignment, AttemptId, TargetEvent
     from mlflow_pipes.model.step import FunctionReference
     from mlflow_pipes.ports import Datastore
+    from mlflow_pipes.targets.local.crews import Key
 
 _MOST_START_FAILURES = 3
 _US = __name__.partition(".")[0]
@@ -39,6 +40,7 @@ class LocalTarget:
     Workers are started when there is work for them, or when some is expected, and kept. What they are forked from stays
     for this process's next run. An attempt that takes too long or is cancelled is killed with SIGKILL, with all
     processes that it started (but those that left its session and whose parent has ended), and its worker is replaced.
+    Attempts with an environment have workers of its interpreter, within the same number.
     A worker that dies fails its attempt as ``LOST`` and nothing else. When this process dies, however it dies, all
     workers and what they started die, too.
 
@@ -57,6 +59,8 @@ class LocalTarget:
         cwd: folder that attempts begin in; by default this process's working folder.
         path: folders that workers import from before all others.
     """
+
+    runs_environments = True
 
     def __init__(
         self,
@@ -90,9 +94,9 @@ class LocalTarget:
         self._path = list(path)
         self._pickled_datastore = b""
         self._open = False
-        self._broken = ""
+        self._broken: dict[Key, str] = {}
         self._reporter = Reporter(name, {}, lambda _: None)
-        self._crew = Crew(self._new_zygote, self._end_zygote, self)
+        self._crews = Crews(self._zygote_for, self._end_zygote, self)
         self._inherited: object = None
         self._idle: list[WorkerLink] = []
         self._waiting: deque[Assignment] = deque()
@@ -120,10 +124,10 @@ class LocalTarget:
         """Start workers that import what *functions* are found in: one for each entry, as far as there are places."""
         distinct = list({id(function): function for function in functions}.values())
         try:
-            for _ in range(min(len(functions), self.workers - len(self._crew.links)) if self._open else 0):
-                link = self._crew.spawn()
+            for _ in range(min(len(functions), self.workers - len(self._crews.links())) if self._open else 0):
+                link = self._crews.own.spawn()
                 link.warm(distinct, environ)
-                self._crew.flush(link)
+                self._crews.own.flush(link)
         except (TargetError, OSError):
             return  # the first attempt will meet the same, and tell
 
@@ -131,8 +135,8 @@ class LocalTarget:
         """Take an attempt; more than there are workers wait."""
         if not self._open:
             raise TargetError(f"target {self.name!r} is not started, or closed")
-        if self._broken:
-            raise TargetError(self._broken)
+        if self._broken and (broken := self._broken.get(key_of(assignment.environment))):
+            raise TargetError(broken)
         self._waiting.append(seeing_its_gpus(assignment, self._gpus))
         self._dispatch()
 
@@ -143,23 +147,23 @@ class LocalTarget:
                 self._waiting.remove(assignment)
                 self._reporter.failed(assignment, Failure(FailureKind.CANCELLED, "cancelled before it began"))
                 return
-        for link in self._crew.links.values():
+        for link in self._crews.links():
             if link.state is State.BUSY and link.assignment is not None and link.assignment.attempt == attempt:
-                self._crew.kill(link, FailureKind.CANCELLED, "cancelled; its process was killed")
+                self._crews.of(link).kill(link, FailureKind.CANCELLED, "cancelled; its process was killed")
                 return
 
     def filenos(self) -> Iterable[int]:
-        """Return the one descriptor that is readable when anything happened."""
-        return (self._crew.fileno(),)
+        """Return the descriptors that are readable when anything happened."""
+        return self._crews.filenos()
 
     def poll(self) -> None:
         """Report what has happened, kill what is past its time, give work to idle workers."""
-        self._crew.poll()
+        self._crews.poll()
         self._dispatch()
 
     def next_deadline(self) -> float | None:
         """Return when a worker is to be looked after."""
-        return self._crew.next_deadline()
+        return self._crews.next_deadline()
 
     def close(self) -> None:
         """Kill what runs, let idle workers exit, and wait until nothing is left."""
@@ -167,13 +171,13 @@ class LocalTarget:
         while self._waiting:
             failure = Failure(FailureKind.CANCELLED, "the target was closed before it began")
             self._reporter.failed(self._waiting.popleft(), failure)
-        for link in list(self._crew.links.values()):
+        for link in self._crews.links():
             if link.state is State.BUSY or not link.has_worked:
-                self._crew.kill(link, FailureKind.CANCELLED, "the target was closed; its process was killed")
+                self._crews.of(link).kill(link, FailureKind.CANCELLED, "the target was closed; its process was killed")
             elif link.state in {State.IDLE, State.STARTING}:
-                self._crew.let_go(link)
-        if was_open or self._crew.zygote is None:
-            self._crew.close()
+                self._crews.of(link).let_go(link)
+        if was_open or self._crews.own.zygote is None:
+            self._crews.close()
 
     # --- what the crew tells -------------------------------------------------------------------------------------
 
@@ -199,9 +203,10 @@ class LocalTarget:
         if link.assignment is not None:
             self._sweep(link.assignment)
             self._reporter.died(link, link.assignment)
-        elif self._open and self._crew.start_failures >= _MOST_START_FAILURES:
+        elif self._open and self._crews.of(link).start_failures >= self._most_start_failures(link.environment):
             words = "\n".join(link.last_errors)
-            self._break(f"workers of target {self.name!r} end before they are ready: {link.how_ended}\n{words}".strip())
+            told = f"workers of target {self.name!r}{self._in_words(link.environment)} end before they are ready"
+            self._break(link.environment, f"{told}: {link.how_ended}\n{words}".strip())
 
     # --- giving work ---------------------------------------------------------------------------------------------
 
@@ -213,17 +218,30 @@ class LocalTarget:
                 self._waiting.append(assignment)
             else:
                 self._begin(link, assignment)
-        if not self._waiting or not self._open:
-            return
-        links = self._crew.links.values()
-        starting = sum(link.state is State.STARTING for link in links)
-        if starting < len(self._waiting) and len(links) >= self.workers and self._idle:
-            self._crew.let_go(self._idle.pop())  # it is not fresh, and what waits asks for graphics processors
-        try:
-            for _ in range(min(len(self._waiting) - starting, self.workers - len(links))):
-                self._crew.hear(self._crew.spawn())
-        except TargetError as error:
-            self._break(str(error))
+        if self._waiting and self._open:
+            self._man()
+
+    def _man(self) -> None:
+        """Start workers for what waits, as far as there are places; idle ones that are of no use to it give way."""
+        links = self._crews.links()
+        starting = Counter([link.environment for link in links if link.state is State.STARTING])
+        wanted: list[Assignment] = []
+        for assignment in self._waiting:
+            key = None if assignment.environment is None else key_of(assignment.environment)
+            if starting[key]:
+                starting[key] -= 1
+            else:
+                wanted.append(assignment)
+        leaving = sum(link.state is State.LEAVING for link in links)
+        if len(wanted) > leaving and len(links) >= self.workers and self._idle:
+            idle = self._idle.pop()  # it has not the environment, or is not fresh and graphics processors are asked for
+            self._crews.of(idle).let_go(idle)
+        for assignment in wanted[: max(0, self.workers - len(links))]:
+            crew = self._crews.crew_for(assignment)
+            try:
+                crew.hear(crew.spawn())
+            except TargetError as error:
+                self._break(crew.environment, str(error))
 
     def _idle_for(self, assignment: Assignment) -> WorkerLink | None:
         """Take an idle worker: the one that worked last, whose caches are warm; for graphics processors a fresh one.
@@ -231,7 +249,8 @@ class LocalTarget:
         A process keeps to the graphics processors that it saw first, and to memory on them until it ends.
         """
         self._idle = [link for link in self._idle if link.state is State.IDLE]
-        fitting = [link for link in self._idle if link.is_fresh or not assignment.gpus]
+        key = None if assignment.environment is None else key_of(assignment.environment)
+        fitting = [link for link in self._idle if link.environment == key and (link.is_fresh or not assignment.gpus)]
         if not fitting:
             return None
         self._idle.remove(fitting[-1])
@@ -242,7 +261,8 @@ class LocalTarget:
         link.assignment = assignment
         link.has_worked = True
         link.is_fresh = False
-        self._crew.hear(link)
+        crew = self._crews.of(link)
+        crew.hear(link)
         link.started_at = time.time()
         link.last_errors.clear()
         if assignment.timeout_s is not None:
@@ -250,7 +270,7 @@ class LocalTarget:
             link.expect(assignment.timeout_s, (FailureKind.TIMEOUT, message))
         link.send(assignment)
         if link.outgoing:
-            self._crew.flush(link)
+            crew.flush(link)
         if assignment.attempt in self._restarted:
             self._restarted.discard(assignment.attempt)
         else:
@@ -259,13 +279,13 @@ class LocalTarget:
     def _on_ended(self, link: WorkerLink, assignment: Assignment, ended: wire.Ended) -> None:
         link.assignment = link.deadline = link.overdue = None
         if ended.stale and link.state is State.BUSY:
-            self._crew.let_go(link)
+            self._crews.of(link).let_go(link)
             self._restarted.add(assignment.attempt)
             self._waiting.appendleft(assignment)
             return
         if link.state is State.BUSY:
             if ended.worn or assignment.gpus:
-                self._crew.let_go(link)
+                self._crews.of(link).let_go(link)
             else:
                 self._rest(link)
         self._reporter.ended(link, assignment, ended)
@@ -274,12 +294,25 @@ class LocalTarget:
         link.state = State.IDLE
         self._idle.append(link)
 
-    def _new_zygote(self) -> ZygoteLink:
+    def _zygote_for(self, like: Assignment | None) -> ZygoteLink:
+        """Return a zygote; of the environment of an attempt, where one is given."""
+        environ = {**os.environ, **self._environ}
+        setup = self._setup()
+        if like is None or like.environment is None:
+            self._inherited = spare_zygote.inherited(environ)
+            spare = spare_zygote.take(self._inherited) if self._leaves_zygotes_clean() else None
+            zygote = spare or ZygoteLink(environ)
+        else:
+            zygote, setup = elsewhere(like, setup, environ, self._checkout.parent)
+        zygote.set_up(setup)
+        return zygote
+
+    def _setup(self) -> wire.Setup:
         try:
             cwd = self._cwd or os.getcwd()  # noqa: PTH109 - sent as text
         except OSError as error:
             raise TargetError(f"cannot start workers: the working folder is gone ({error.strerror})") from error
-        setup = wire.Setup(
+        return wire.Setup(
             sys_path=[*self._path, *map(os.path.abspath, sys.path)],
             cwd=cwd,
             datastore=self._pickled_datastore,
@@ -288,11 +321,6 @@ class LocalTarget:
             workspace=self._workspace,
             preload=self._preload,
         )
-        environ = {**os.environ, **self._environ}
-        self._inherited = spare_zygote.inherited(environ)
-        zygote = (spare_zygote.take(self._inherited) if self._leaves_zygotes_clean() else None) or ZygoteLink(environ)
-        zygote.set_up(setup)
-        return zygote
 
     def _end_zygote(self, zygote: ZygoteLink) -> None:
         if self._leaves_zygotes_clean() and zygote.is_alive():
@@ -304,17 +332,31 @@ class LocalTarget:
         """Tell whether its zygotes hold nothing but our own code: other code may have changed by the next run."""
         return not self._preload and type(self._datastore).__module__.partition(".")[0] == _US
 
-    def _break(self, message: str) -> None:
-        self._broken = message
-        while self._waiting:
-            self._reporter.failed(self._waiting.popleft(), Failure(FailureKind.WORLD, message))
+    @staticmethod
+    def _most_start_failures(environment: Key) -> int:
+        return _MOST_START_FAILURES if environment is None else 1  # what cannot be built once cannot be built again
+
+    def _in_words(self, key: Key) -> str:
+        """Return how an error names an environment; empty for this process's own interpreter."""
+        environments = (one.environment for one in self._waiting if one.environment is not None)
+        name = next((one.name for one in environments if key_of(one) == key), "")
+        return f" in environment {name!r}" if name else ""
+
+    def _break(self, environment: Key, message: str) -> None:
+        self._broken[environment] = message
+        waiting, self._waiting = self._waiting, deque()
+        for assignment in waiting:
+            if key_of(assignment.environment) == environment:
+                self._reporter.failed(assignment, Failure(FailureKind.WORLD, message))
+            else:
+                self._waiting.append(assignment)
 
     def _sweep(self, assignment: Assignment) -> None:
         """Remove what a killed attempt left in the scratch folder."""
         folder = scratch_folder(assignment, self._scratch)
         if not folder.exists():
             return
-        if self._crew.zygote is not None:
-            self._crew.zygote.remove(folder)
+        if self._crews.own.zygote is not None:
+            self._crews.own.zygote.remove(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,11 @@ _LENGTH = struct.Struct("!Q")
 
 
 class Setup(NamedTuple):
-    """To the zygote, before the first worker of a run: what all workers of the run share."""
+    """To the zygote, before the first worker of a run: what all workers of the run share.
+
+    Attributes:
+        expected: of an environment, its Python's minor version and its packages; *sys_path* comes before its own then.
+    """
 
     sys_path: list[str]
     cwd: str
@@ -28,6 +32,7 @@ class Setup(NamedTuple):
     scratch: str
     workspace: str
     preload: tuple[str, ...]
+    expected: tuple[str, Mapping[str, str]] | None = None
 
 
 class Work(NamedTuple):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlflow_pipes.model.attempt import Assignment, FailureKind
     from mlflow_pipes.model.step import FunctionReference
+    from mlflow_pipes.targets.local.crews import Key
 
 _READ_BYTES = 1 << 16
 _RECEIVE_BYTES = 1 << 18
@@ -53,6 +54,7 @@ class WorkerLink:
     """One worker.
 
     Attributes:
+        environment: of its crew.
         pid: None until the zygote said it.
         has_worked: whether it was given an attempt.
         is_fresh: whether it has none of the user's code: neither given an attempt nor warmed.
@@ -64,8 +66,9 @@ class WorkerLink:
         last_errors: the last lines that its attempt wrote to stderr.
     """
 
-    def __init__(self, slot: int) -> None:
+    def __init__(self, slot: int, environment: Key = None) -> None:
         self.slot = slot
+        self.environment = environment
         self.pid: int | None = None
         self.has_worked = False
         self.is_fresh = True

@@ -21,6 +21,7 @@ from typing import Any
 
 from mlflow_pipes.targets.local import wire, worker_main
 from mlflow_pipes.targets.local.process_trees import kill_tree
+from mlflow_pipes.worker.versions import differences
 
 # What a user's module imports first anyway; from its own folder's point of view it is not loaded yet.
 _OURS = ("mlflow_pipes", "mlflow_pipes.authoring", "cloudpickle", "mlflow_pipes.worker.capture")
@@ -157,7 +158,13 @@ class _Zygote:
 
 def _prepared(setup: wire.Setup) -> worker_main.Host:
     """Take over the orchestrator's view of the world, and import what every worker needs."""
-    sys.path[:] = setup.sys_path
+    if setup.expected is None:
+        sys.path[:] = setup.sys_path
+    else:
+        differing = differences(*setup.expected)
+        if differing:
+            sys.exit(f"it is not what was resolved: {differing}; build it anew, or plan again")
+        sys.path[:] = [*setup.sys_path, *filter(None, sys.path)]
     os.chdir(setup.cwd)
     for module in _OURS:
         with suppress(ImportError):

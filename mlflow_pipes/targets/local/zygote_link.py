@@ -16,10 +16,15 @@ from mlflow_pipes.errors import TargetError
 from mlflow_pipes.targets.local import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _PACKAGE_FOLDER = str(Path(mlflow_pipes.__file__).parent.parent)
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from mlflow_pipes.targets.local.zygote import main; main({fd})"
+# Another interpreter: it has the descriptor's number from a variable, since who starts it may change the number.
+_START_ELSEWHERE = (
+    "import os, sys; sys.path.insert(0, sys.argv[1]); from mlflow_pipes.targets.local.zygote import main; "
+    "main(int(os.environ.pop('PIPES_CONTROL_FD')))"
+)
 _KEPT_STDERR_BYTES = 8 * 1024
 
 
@@ -28,6 +33,8 @@ class ZygoteLink:
 
     Args:
         environ: all its environment variables.
+        command: starts another interpreter than this process's.
+        package: folder that the other interpreter imports our own package from.
 
     Attributes:
         has_spoken: whether it has said anything: before, it is still starting.
@@ -36,7 +43,7 @@ class ZygoteLink:
         TargetError: the process cannot be started.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], command: Sequence[str] = (), package: str = "") -> None:
         self.connection, theirs = socket.socketpair()
         self.has_spoken = False
         self._frames = wire.Frames()
@@ -44,21 +51,26 @@ class ZygoteLink:
         self.stderr_fd, their_stderr = os.pipe()
         os.set_blocking(self.stderr_fd, False)
         options = [f"-W{option}" for option in sys.warnoptions]
-        command = [sys.executable, *options, "-c", _START.format(fd=theirs.fileno()), _PACKAGE_FOLDER]
+        fd = theirs.fileno()
+        if command:
+            started = [*command, *options, "-c", _START_ELSEWHERE, package]
+            environ = {**environ, "PIPES_CONTROL_FD": str(fd)}
+        else:
+            started = [sys.executable, *options, "-c", _START.format(fd=fd), _PACKAGE_FOLDER]
         try:
             self._process = subprocess.Popen(
-                command,
+                started,
                 stdin=subprocess.DEVNULL,
                 stdout=their_stderr,
                 stderr=their_stderr,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(fd,),
                 env=dict(environ),
                 start_new_session=True,  # the terminal's Ctrl-C does not reach it
             )
         except OSError as error:
             self.connection.close()
             os.close(self.stderr_fd)
-            raise TargetError(f"cannot start workers: {sys.executable}: {error.strerror}") from error
+            raise TargetError(f"cannot start workers: {started[0]}: {error.strerror}") from error
         finally:
             theirs.close()
             os.close(their_stderr)

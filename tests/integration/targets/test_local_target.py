@@ -97,7 +97,7 @@ def pids_in(file):
 
 
 def test_no_process_is_started_before_there_is_work(local):
-    assert local.target._crew.zygote is None
+    assert local.target._crews.own.zygote is None
     assert local.target.next_deadline() is None
 
 
@@ -178,7 +178,7 @@ def test_a_zygote_that_is_killed_loses_its_attempts_and_is_replaced(local, assig
     assignment = assign(SLEEP, "sleep", {"file": str(file)})
     local.target.submit(assignment)
     local.until(file.exists)
-    os.kill(local.target._crew.zygote.pid, signal.SIGKILL)
+    os.kill(local.target._crews.own.zygote.pid, signal.SIGKILL)
     answer = local.answer(assignment.attempt)
     assert answer.failure.kind is FailureKind.LOST
     assert "SIGKILL" in answer.failure.message
@@ -188,9 +188,9 @@ def test_a_zygote_that_is_killed_loses_its_attempts_and_is_replaced(local, assig
 
 def test_an_idle_worker_that_dies_is_replaced(local, assign):
     local.run(assign("def f(): return 1", "f"))
-    (link,) = local.target._crew.links.values()
+    (link,) = local.target._crews.own.links.values()
     os.kill(link.pid, signal.SIGKILL)
-    local.until(lambda: not local.target._crew.links)
+    local.until(lambda: not local.target._crews.own.links)
     assert isinstance(local.run(assign("def f(): return 1", "f")), AttemptSucceeded)
 
 
@@ -357,7 +357,7 @@ def test_more_than_there_are_workers_wait(make, assign):
         driver.target.cancel(assignments[4].attempt)
         assert driver.answer(assignments[4].attempt).failure.kind is FailureKind.CANCELLED
         driver.until(lambda: len(driver.answers()) == 5)
-        assert len(driver.target._crew.links) == 1
+        assert len(driver.target._crews.own.links) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -402,7 +402,7 @@ store = LocalDatastore(folder / "datastore")
 with driving(LocalTarget("local", store, workers=2, checkout=folder / "c", scratch=folder / "s")) as driver:
     driver.target.submit(assignment_of(imported(folder / "steps_here.py", "sleep"), store, {"file": str(folder / "pids")}))
     driver.until((folder / "pids").exists)
-    (folder / "zygote").write_text(str(driver.target._crew.zygote.pid))
+    (folder / "zygote").write_text(str(driver.target._crews.own.zygote.pid))
     time.sleep(300)
 """
 

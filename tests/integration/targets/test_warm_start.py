@@ -83,7 +83,7 @@ def test_a_worker_that_imports_for_nothing_dies_at_once_with_all_it_started(make
 def test_closing_waits_for_nothing_that_is_only_starting(make, assign, after_s):
     with driving(make(environ={"PIPES_TEST_AFTER": str(after_s)})) as driver:  # an environment that no spare one has
         driver.target.warm([assign("import time; time.sleep(60)", "f").function] * 2, {})
-        zygote = driver.target._crew.zygote.pid
+        zygote = driver.target._crews.own.zygote.pid
         end = time.monotonic() + after_s
         driver.until(lambda: time.monotonic() >= end)
         began = time.monotonic()
@@ -97,9 +97,9 @@ def test_no_more_workers_are_warmed_than_attempts_are_expected(make, assign):
     with driving(make(workers=4)) as driver:
         functions = [assign("def f(): return 1", "f").function] * 2
         driver.target.warm(functions, {})
-        assert len(driver.target._crew.links) == 2
+        assert len(driver.target._crews.own.links) == 2
         driver.target.warm(functions * 5, {})
-        assert len(driver.target._crew.links) == 4
+        assert len(driver.target._crews.own.links) == 4
 
 
 def test_a_warmed_worker_takes_the_attempt_also_while_it_still_imports(make, assign, store):
@@ -107,7 +107,7 @@ def test_a_warmed_worker_takes_the_attempt_also_while_it_still_imports(make, ass
         assignment = assign("import os, time; time.sleep(0.5)\ndef f(): return os.getpid()", "f")
         driver.target.warm([assignment.function], {})
         answer = driver.run(assignment)
-        (link,) = driver.target._crew.links.values()
+        (link,) = driver.target._crews.own.links.values()
         assert content.load(answer.output, store) == link.pid
 
 
@@ -115,7 +115,7 @@ def test_a_module_that_kills_its_process_fails_the_attempt_and_nothing_else(make
     with driving(make()) as driver:
         assignment = assign("import os; os.kill(os.getpid(), 9)", "f")
         driver.target.warm([assignment.function], {})
-        driver.until(lambda: not driver.target._crew.links)
+        driver.until(lambda: not driver.target._crews.own.links)
         answer = driver.run(assignment)
         assert answer.failure.kind is FailureKind.LOST
         assert isinstance(driver.run(assign("def g(): return 1", "g", name="others")), AttemptSucceeded)
@@ -154,7 +154,7 @@ folder = Path(sys.argv[1])
 store = LocalDatastore(folder / "datastore")
 with driving(LocalTarget("local", store, workers=2, checkout=folder / "c", scratch=folder / "s")) as driver:
     driver.target.warm([imported(folder / "steps_here.py", "f")], {})
-    (folder / "zygote").write_text(str(driver.target._crew.zygote.pid))
+    (folder / "zygote").write_text(str(driver.target._crews.own.zygote.pid))
     if sys.argv[2] == "importing":
         driver.until((folder / "pids").exists)
     (folder / "ready").touch()
@@ -184,7 +184,7 @@ def test_killing_the_orchestrator_while_it_warms_up_leaves_no_process(tmp_path, 
 def worker_of(driver, assign, store):
     """Do an attempt; return the zygote's pid."""
     assert isinstance(driver.run(assign("def f(): return 1", "f")), AttemptSucceeded)
-    return driver.target._crew.zygote.pid
+    return driver.target._crews.own.zygote.pid
 
 
 def test_the_next_run_of_a_process_forks_from_the_same_zygote(make, assign, store):
@@ -209,7 +209,7 @@ def test_each_run_has_the_working_folder_search_path_and_code_of_its_own_moment(
         with driving(make()) as driver:
             source = f"import os, beside\ndef f(): return [os.getcwd(), beside.name, {name!r}]"
             seen.append(content.load(driver.run(assign(source, "f")).output, store))
-            seen.append(driver.target._crew.zygote.pid)
+            seen.append(driver.target._crews.own.zygote.pid)
     assert seen[0] == [str(tmp_path / "one"), "one", "one"]
     assert seen[2] == [str(tmp_path / "three"), "three", "three"]
     assert seen[1] == seen[3]
@@ -263,7 +263,7 @@ store = LocalDatastore(folder / "datastore")
 def one_run():
     with driving(LocalTarget("local", store, workers=2, checkout=folder / "c", scratch=folder / "s")) as driver:
         driver.run(assignment_of(imported(folder / "steps_here.py", "f"), store, {}))
-        return driver.target._crew.zygote.pid
+        return driver.target._crews.own.zygote.pid
 zygote = one_run()
 """
 ENDS = {
