@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import ConfigurationError, suggest
@@ -95,6 +96,8 @@ def _inline() -> MakesTarget:
 
 
 def _dask() -> MakesTarget:
+    if find_spec("distributed") is None:  # imported when there is something to do
+        raise ImportError("there is no distributed here")
     from mlflow_pipes.targets.dask import DaskTarget
 
     return DaskTarget

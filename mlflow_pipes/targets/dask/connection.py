@@ -4,64 +4,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
+import pickle
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import dask
 from distributed import Client
 from distributed.security import Security
 
-from mlflow_pipes.errors import ConfigurationError, TargetError
-from mlflow_pipes.targets.dask.members import Member, members_of
+from mlflow_pipes.errors import TargetError
+from mlflow_pipes.model.attempt import AttemptId
+from mlflow_pipes.targets.dask import on_worker
+from mlflow_pipes.targets.dask.members import Member, Wanted, members_of
+from mlflow_pipes.targets.dask.plan import ClusterPlan
 
 # Of clusters that we make. A dying worker's task must not be repeated: attempts are ours to count. A LocalCluster gives
 # a worker up for good that its nanny does not replace within lost-worker-timeout.
 _OURS = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "1 hour"}
 _ADAPT_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterPlan:
-    """Which scheduler to use; the keys of ``[targets.NAME]``.
-
-    Attributes:
-        address: of a scheduler that is there; empty to make a cluster.
-        security: keyword arguments of ``distributed.security.Security``, for TLS.
-        cluster: dotted name of a Dask cluster class.
-        arguments: its keyword arguments.
-        workers: how many to ask it for; None for what the arguments say.
-        minimum, maximum: between how many it grows and shrinks with the work; maximum None for a fixed number.
-        idle_s: a worker without work is kept so long while there are more than the minimum.
-        connect_timeout_s: how long to wait for the scheduler.
-    """
-
-    address: str = ""
-    security: Mapping[str, Any] = field(default_factory=dict)
-    cluster: str = "distributed.LocalCluster"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    workers: int | None = None
-    minimum: int = 0
-    maximum: int | None = None
-    idle_s: float = 60.0
-    connect_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        """Check that what is said fits together."""
-        if self.address and (self.arguments or self.workers is not None or self.maximum is not None or self.minimum):
-            raise ConfigurationError(
-                f"the Dask scheduler at {self.address} has its own workers: leave out arguments, workers, minimum and "
-                "maximum, or leave out the address to have a cluster made"
-            )
-        if self.maximum is not None and self.workers is not None:
-            raise ConfigurationError(
-                "a Dask cluster has either so many `workers`, or a `minimum` and `maximum` of them"
-            )
-        if self.minimum and (self.maximum is None or self.maximum < self.minimum):
-            raise ConfigurationError(f"a Dask cluster with minimum={self.minimum} needs a maximum of at least that")
 
 
 class Connection:
@@ -101,29 +63,41 @@ class Connection:
         """Whether the scheduler went away. It does not come back: tasks that it had are forgotten, also by it."""
         return bool(self.client.status != "running")
 
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether the cluster is ours and grows with the work."""
-        return not self._plan.address and self._plan.maximum is not None
-
-    @property
-    def where(self) -> str:
-        """The scheduler, for messages."""
-        return self._plan.address or f"a {self._plan.cluster.rpartition('.')[2]}"
-
     def members(self) -> dict[str, Member]:
         """Return the workers that are there now. Raises what a lost connection raises."""
         asks = inspect.signature(self.client.scheduler_info).parameters
         return members_of(self.client.scheduler_info(**({"n_workers": -1} if "n_workers" in asks else {})))
 
-    def most_threads(self, members: Mapping[str, Member]) -> int:
-        """Return how many threads there are, or may be when the cluster has grown."""
-        threads = sum(member.threads for member in members.values())
-        if self.is_adaptive:
-            assert self._plan.maximum is not None
-            each = max((member.threads for member in members.values()), default=self._threads_told())
-            return max(threads, each * self._plan.maximum)
-        return threads
+    def send(self, place: Wanted, setup: bytes, messages: Mapping[str, bytes]) -> list[Any]:
+        """Have workers take messages to stations, by the keys of their tasks; returns a future for each.
+
+        All that go to one place at once, because a call costs much more than a task.
+        """
+        where: dict[str, Any] = {"workers": list(place.workers), "allow_other_workers": place.others_too}
+        calls = [_Call(on_worker.attempt, self.topic, setup, message) for message in messages.values()]
+        futures: list[Any] = self.client.map(
+            pickle.loads,  # what every scheduler has: our own code is reached on the worker only, inside the bytes
+            [pickle.dumps(call, 5) for call in calls],
+            key=list(messages),
+            pure=False,
+            retries=0,
+            resources=dict(place.resources) or None,
+            **(where if place.workers else {}),
+        )
+        return futures
+
+    def forget(self, futures: Sequence[Any]) -> None:
+        """Have Dask not begin tasks that it has not begun."""
+        self.client.cancel(list(futures), force=True)
+
+    def stop(self, attempts: Sequence[AttemptId]) -> set[AttemptId]:
+        """Have all workers stop attempts; return those that were under way, which are answered. Waits for all."""
+        told = self.client.run(on_worker.stop, self.topic, list(attempts), on_error="ignore")
+        return {AttemptId(*attempt) for of_worker in told.values() for attempt in of_worker}
+
+    def leave(self) -> None:
+        """Have all workers end their stations. Waits for all."""
+        self.client.run(on_worker.leave, self.topic, on_error="ignore")
 
     def close(self) -> None:
         """Disconnect, and end the cluster if it is ours."""
@@ -131,10 +105,6 @@ class Connection:
             for topic in (self.topic, "all"):  # else the scheduler complains that it cannot tell us of our end
                 self.client.unsubscribe_topic(topic)
         self._stack.close()
-
-    def _threads_told(self) -> int:
-        told = self._plan.arguments.get("threads_per_worker") or self._plan.arguments.get("cores") or 1
-        return int(told) if isinstance(told, int | float) and told < math.inf else 1
 
     def _connected(self) -> Any:
         plan = self._plan
@@ -199,3 +169,13 @@ class Connection:
         news = event[1]
         if isinstance(news, dict) and news.get("action") == "remove-worker" and "worker" in news:
             self._on_lost(news["worker"])
+
+
+class _Call:
+    """A call that is made by unpickling it: where it is unpickled, and nowhere before."""
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call

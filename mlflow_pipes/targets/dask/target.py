@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import threading
@@ -26,9 +27,8 @@ from mlflow_pipes.model.attempt import (
     TargetEvent,
 )
 from mlflow_pipes.snapshot.taking import Snapshots
-from mlflow_pipes.targets.dask import on_worker
-from mlflow_pipes.targets.dask.connection import ClusterPlan, Connection
 from mlflow_pipes.targets.dask.members import Member, Nearness, Wanted, shortage, wanted
+from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.tasks import Task, Tasks, task_key
 from mlflow_pipes.targets.station.messages import Packer, decode_events, setup_of
 from mlflow_pipes.worker.secrets import PREFIX
@@ -36,11 +36,14 @@ from mlflow_pipes.worker.sources import SourceChangedError
 
 if TYPE_CHECKING:
     from mlflow_pipes.content import FileMemo
+    from mlflow_pipes.model.step import FunctionReference
     from mlflow_pipes.ports import Datastore
+    from mlflow_pipes.targets.dask.connection import Connection
 
 _LOOK_EVERY_S = 0.5
 _SEE_MEMBERS_EVERY_S = 2.0
 _CANCEL_PATIENCE_S = 15.0
+_NOT_AGAIN_S = 10.0  # after a scheduler could not be reached, attempts fail at once
 _AHEAD = 2  # attempts a thread: while one is done the next is on its way
 _log = logging.getLogger(__name__)
 
@@ -114,13 +117,14 @@ class DaskTarget:
         self._held: list[Task] = []  # no worker fits them now
         self._cancelled: deque[AttemptId] = deque()
         self._something = threading.Event()
-        self._is_open = self._is_ending = False
+        self._is_open = self._is_ending = self._is_wanted = False
+        self._not_connected: tuple[float, str] = (-math.inf, "")
         self._thread: threading.Thread | None = None
 
     # --- the port -------------------------------------------------------------------------------------------------
 
     def start(self, report: Callable[[TargetEvent], None]) -> None:
-        """Connect to the scheduler, or make the cluster: some seconds. ``TargetError`` when that fails."""
+        """Make ready; the scheduler is connected to, or the cluster made, when there is something to do."""
         self._report = report
         secrets = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
         try:
@@ -130,16 +134,24 @@ class DaskTarget:
                 f"target {self.name!r} cannot send its {type(self._datastore).__name__} to workers: {error}"
             ) from error
         self._setup = pickle.dumps(setup, 5)
-        self._connect()
         self._is_open = True
         self._thread = threading.Thread(target=self._serve, name=f"target {self.name}", daemon=True)
         self._thread.start()
 
     def capacity(self) -> Capacity:
         """Return what may be sent at once. Whether a worker fits an attempt is seen when it is sent."""
-        threads = 1 if self._connection is None else max(1, self._connection.most_threads(self._members))
-        gpus = sum(member.resources.get("GPU", 0) for member in self._members.values())
-        return Capacity(cpus=float("inf"), slots=_AHEAD * threads, gpus=float(int(gpus)))
+        plan, members = self._plan, self._members.values()
+        threads = sum(member.threads for member in members)
+        if plan.is_adaptive or not members:
+            each = max((member.threads for member in members), default=plan.threads_each)
+            threads = max(threads, each * plan.most_workers)
+        gpus = sum(member.resources.get("GPU", 0) for member in members)
+        return Capacity(cpus=math.inf, slots=_AHEAD * threads, gpus=float(int(gpus)))
+
+    def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Begin to connect, or to make the cluster."""
+        self._is_wanted = True
+        self._something.set()
 
     def submit(self, assignment: Assignment) -> None:
         """Take an attempt; it is sent with others that come at the same time."""
@@ -182,12 +194,16 @@ class DaskTarget:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing may wait for ever
                 _log.exception("target %r lost its Dask cluster", self.name)
-                self._lose_all(f"the Dask cluster cannot be used: {type(error).__name__}: {error}")
+                why = f"the Dask cluster cannot be used: {type(error).__name__}: {error}"
+                self._fail_all(self._tasks.all(), FailureKind.LOST, why)
+                self._disconnect()
 
     def _turn(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_lost:
-            self._lose_all(f"the Dask scheduler at {connection.where} went away")
+            self._lose_all(f"the Dask scheduler at {self._plan.where} went away")
+        if self._is_wanted or self._inbox:
+            self._connect()
         self._send_all()
         self._cancel_all()
         self._look_after(time.monotonic())
@@ -208,12 +224,9 @@ class DaskTarget:
                 groups.setdefault(place, []).append((task, message))
         for place, group in groups.items():
             if self._connection is None:
-                try:
-                    self._connect()
-                except TargetError as error:
-                    self._fail_all([task for task, _ in group], FailureKind.WORLD, str(error))
-                    continue
-            self._send(place, group)
+                self._fail_all([task for task, _ in group], FailureKind.WORLD, self._not_connected[1])
+            else:
+                self._send(place, group)
 
     def _packed(self, task: Task) -> bytes | None:
         try:
@@ -228,17 +241,8 @@ class DaskTarget:
 
     def _send(self, place: Wanted, group: Sequence[tuple[Task, bytes]]) -> None:
         assert self._connection is not None
-        topic = self._connection.topic
-        where: dict[str, Any] = {"workers": list(place.workers), "allow_other_workers": place.others_too}
-        futures = self._connection.client.map(
-            pickle.loads,  # what the scheduler has; our own code is reached on the worker only, inside the bytes
-            [pickle.dumps(_Call(on_worker.attempt, topic, self._setup, message), 5) for _, message in group],
-            key=[task_key(task.assignment) for task, _ in group],
-            pure=False,
-            retries=0,
-            resources=dict(place.resources) or None,
-            **(where if place.workers else {}),
-        )
+        messages = {task_key(task.assignment): message for task, message in group}
+        futures = self._connection.send(place, self._setup, messages)
         for (task, _), future in zip(group, futures, strict=True):
             task.future = future
 
@@ -260,7 +264,7 @@ class DaskTarget:
         connection = self._connection
         if connection is None or connection.is_lost:
             return  # noticed at the next turn
-        connection.client.cancel([task.future for task in tasks], force=True)
+        connection.forget([task.future for task in tasks])
         threading.Thread(target=self._ask_to_stop, args=(connection, tasks, kind, message), daemon=True).start()
 
     def _ask_to_stop(
@@ -277,8 +281,7 @@ class DaskTarget:
 
     def _broadcast(self, connection: Connection, attempts: Sequence[AttemptId], known: set[AttemptId]) -> None:
         with suppress(Exception):  # workers that are gone have nothing under way
-            told = connection.client.run(on_worker.stop, connection.topic, attempts, on_error="ignore")
-            known.update(AttemptId(*attempt) for of_worker in told.values() for attempt in of_worker)
+            known.update(connection.stop(attempts))
 
     # --- what becomes of tasks ------------------------------------------------------------------------------------
 
@@ -328,10 +331,9 @@ class DaskTarget:
         elif task.short_since is None:
             task.short_since = now
         elif now - task.short_since > self._no_workers_timeout_s:
-            assert self._connection is not None
             task.is_cancelled = True
             message = (
-                f"no worker of the Dask cluster ({self._connection.where}) fits it: it {short}. Waited "
+                f"no worker of the Dask cluster ({self._plan.where}) fits it: it {short}. Waited "
                 f"no_workers_timeout={self._no_workers_timeout_s:g} s: ask for less, or add a larger worker"
             )
             if task.future is None:
@@ -389,8 +391,17 @@ class DaskTarget:
     # --- the cluster ----------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._connection = Connection(self._plan, self._on_events, self._on_lost_worker)
-        self._see_members()
+        """Connect if that is not done and did not fail just now."""
+        self._is_wanted = False
+        if self._connection is not None or time.monotonic() - self._not_connected[0] < _NOT_AGAIN_S:
+            return
+        from mlflow_pipes.targets.dask.connection import Connection  # Dask: half a second that reuse need not pay
+
+        try:
+            self._connection = Connection(self._plan, self._on_events, self._on_lost_worker)
+            self._see_members()
+        except TargetError as error:
+            self._not_connected = (time.monotonic(), str(error))
 
     def _lose_all(self, message: str) -> None:
         """Answer for all that the scheduler was given, and disconnect from it: the next attempt connects anew."""
@@ -409,19 +420,9 @@ class DaskTarget:
         connection.close()
 
 
-class _Call:
-    """A call that is made by unpickling it: where it is unpickled, and nowhere before."""
-
-    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
-        self._call = (function, arguments)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._call
-
-
 def _leave(connection: Connection) -> None:
-    with suppress(Exception):
-        connection.client.run(on_worker.leave, connection.topic, on_error="ignore")
+    with suppress(Exception):  # workers that are gone have no stations
+        connection.leave()
 
 
 def _folder_of(datastore: Datastore) -> list[Path]:

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from mlflow_pipes.errors import TargetError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, FailureKind
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.testing.target_contract import TargetContract, alive
@@ -166,16 +165,19 @@ def test_a_step_that_no_worker_fits_fails_with_what_it_asks_and_what_there_is(cl
         assert text in answer.failure.message
 
 
-def test_a_scheduler_that_is_not_there_is_told_at_once(datastore, tmp_path):
+def test_a_scheduler_that_is_not_there_is_named_and_not_waited_for_again(datastore, tmp_path, steps):
     target = target_at("tcp://127.0.0.1:1", datastore, tmp_path, connect_timeout_s=0.5)
-    with pytest.raises(TargetError, match=r"cannot connect to the Dask scheduler at tcp://127\.0\.0\.1:1"):
-        target.start(lambda event: None)
+    with driving(target) as driver:
+        answers = [driver.run(steps("double", datastore, x=number), 10) for number in range(5)]
+    assert {answer.failure.kind for answer in answers} == {FailureKind.WORLD}
+    assert "cannot connect to the Dask scheduler at tcp://127.0.0.1:1" in answers[-1].failure.message
+    assert answers[-1].ended_at - answers[1].ended_at < 2
 
 
-def test_a_cluster_class_that_is_not_there_is_named(datastore, tmp_path):
-    target = target_at("", datastore, tmp_path, cluster="dask_moon.Cluster")
-    with pytest.raises(TargetError, match=r"no Dask cluster class dask_moon\.Cluster"):
-        target.start(lambda event: None)
+def test_a_cluster_class_that_is_not_there_is_named(datastore, tmp_path, steps):
+    with driving(target_at("", datastore, tmp_path, cluster="dask_moon.Cluster")) as driver:
+        answer = driver.run(steps("double", datastore, x=1))
+    assert "no Dask cluster class dask_moon.Cluster" in answer.failure.message
 
 
 class DaskProcesses:

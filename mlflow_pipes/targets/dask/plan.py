@@ -1,0 +1,72 @@
+"""Which Dask scheduler a target uses, as it is configured. Importing this does not import Dask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlflow_pipes.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """Which scheduler to use; the keys of ``[targets.NAME]``.
+
+    Attributes:
+        address: of a scheduler that is there; empty to make a cluster.
+        security: keyword arguments of ``distributed.security.Security``, for TLS.
+        cluster: dotted name of a Dask cluster class.
+        arguments: its keyword arguments.
+        workers: how many to ask it for; None for what the arguments say.
+        minimum, maximum: between how many it grows and shrinks with the work; maximum None for a fixed number.
+        idle_s: a worker without work is kept so long while there are more than the minimum.
+        connect_timeout_s: how long to wait for the scheduler.
+    """
+
+    address: str = ""
+    security: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = "distributed.LocalCluster"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    workers: int | None = None
+    minimum: int = 0
+    maximum: int | None = None
+    idle_s: float = 60.0
+    connect_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Check that what is said fits together."""
+        if self.address and (self.arguments or self.workers is not None or self.maximum is not None or self.minimum):
+            raise ConfigurationError(
+                f"the Dask scheduler at {self.address} has its own workers: leave out arguments, workers, minimum and "
+                "maximum, or leave out the address to have a cluster made"
+            )
+        if self.maximum is not None and self.workers is not None:
+            raise ConfigurationError(
+                "a Dask cluster has either so many `workers`, or a `minimum` and `maximum` of them"
+            )
+        if self.minimum and (self.maximum is None or self.maximum < self.minimum):
+            raise ConfigurationError(f"a Dask cluster with minimum={self.minimum} needs a maximum of at least that")
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the cluster is made here and grows with the work."""
+        return not self.address and self.maximum is not None
+
+    @property
+    def where(self) -> str:
+        """The scheduler, for messages."""
+        return self.address or f"a {self.cluster.rpartition('.')[2]}"
+
+    @property
+    def threads_each(self) -> int:
+        """How many threads a worker is to have, as far as the arguments say."""
+        told = self.arguments.get("threads_per_worker") or self.arguments.get("cores") or 1
+        return int(told) if isinstance(told, int | float) and 1 <= told < math.inf else 1
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers there will be at most, as far as it is said; at least one."""
+        told = self.maximum or self.workers or self.arguments.get("n_workers") or 1
+        return told if isinstance(told, int) else 1
