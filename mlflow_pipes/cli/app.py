@@ -26,6 +26,8 @@ COMMANDS = {
     "diff": "Compare two runs: steps, parameters, outputs, metrics, durations.",
     "resume": "Go on with a run that failed, was cancelled or was killed.",
     "cancel": "Ask a running run, or some steps of it, to stop.",
+    "compute": "List, attach, test, start and stop compute targets.",
+    "environments": "List, show, build and remove what steps run with.",
     "services": "List, call, read and stop deployed services.",
     "ui": "Open the MLflow UI on the workspace.",
     "sync": "Deliver to MLflow what it has not been told yet.",
