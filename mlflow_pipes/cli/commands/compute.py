@@ -73,6 +73,13 @@ def show(*, name: str, workspace: str | None, as_json: bool) -> None:
     _write(target, as_json=as_json)
 
 
+_ATTACH = """Add a compute target to the workspace, for all runs that come.
+
+It is kept in the workspace's folder. What pipes.toml says of a name comes first.
+"""
+
+
+@command.command("attach", help=_ATTACH, short_help="Add a compute target to the workspace.")
 @click.argument("name")
 @click.option("--type", "type_", metavar="TYPE", help="Kind of target.  [default: the name]")
 @click.option(
@@ -83,7 +90,7 @@ def show(*, name: str, workspace: str | None, as_json: bool) -> None:
     help="A key as in [targets.NAME] of pipes.toml, its value as TOML or plain text; may be repeated.",
 )
 @reads_workspace
-def _attach(*, name: str, type_: str | None, settings: Sequence[str], workspace: str | None, as_json: bool) -> None:
+def attach(*, name: str, type_: str | None, settings: Sequence[str], workspace: str | None, as_json: bool) -> None:
     """Keep a target."""
     keys = dict(_setting(text) for text in settings)
     if "type" in keys:
@@ -93,12 +100,8 @@ def _attach(*, name: str, type_: str | None, settings: Sequence[str], workspace:
     _write(target, as_json=as_json)
 
 
-_ATTACH = """Add a compute target to the workspace, for all runs that come.
-
-It is kept in the workspace's folder. What pipes.toml says of a name comes first.
-"""
-command.command("attach", help=_ATTACH, short_help="Add a compute target to the workspace.")(_attach)
-command.command("add", help="The same as pipes compute attach.", short_help="The same as attach.")(_attach)
+_ADD = "The same as pipes compute attach."
+command.add_command(click.Command("add", params=attach.params, callback=attach.callback, help=_ADD))
 
 
 @command.command("detach", help="Forget a compute target that was attached; what runs there goes on.")
