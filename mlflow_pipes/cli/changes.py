@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlflow_pipes.workspace.explain import changes_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,7 +17,12 @@ def change_lines(changes: Iterable[Change], indent: str = "    ") -> list[Line]:
     """Return a line for each change, and how the step's code reaches it."""
     lines: list[Line] = []
     for change in changes:
-        lines.append([(indent, ""), (f"{change.kind} ", "dim"), (change.name, "bold"), (f" {change.what}", "yellow")])
+        if change.kind == "environment" and not change.versions:
+            lines.append([(indent, ""), (changes_text((change,)), "yellow")])
+            continue
+        versions = f" {change.versions}" if change.versions else ""
+        what = (f" {change.what}{versions}", "yellow")
+        lines.append([(indent, ""), (f"{change.kind} ", "dim"), (change.name, "bold"), what])
         way = _way(change)
         if len(way) > 1:
             lines.append([(f"{indent}  reached by ", "dim"), (" → ".join(way), "")])

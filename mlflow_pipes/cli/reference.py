@@ -37,7 +37,7 @@ JSON = """## What `--json` writes
 `steps` |
 | `runs` | a list of runs: `id`, `pipeline`, `status`, `started_at`, `ended_at`, `duration_s`, `resumed_from`, \
 `steps` (count by status) |
-| `plan` | `pipeline`, `estimate_s`, `steps`: each `node`, `name`, `action` \
+| `plan` | `pipeline`, `estimate_s`, `builds`, `steps`: each `node`, `name`, `action` \
 (`reuse`, `run`, `maybe-run`, `always-run`), `reason`, `estimate_s`, `target`, `target_named_by`, `changes` |
 | `simulate` | `pipeline`, `forecasts`: for each size `makespan_s`, `at_best_s`, `longest_path_s`, `work_bound_s`, \
 `default_target`, `reused`, `perhaps`, `durations` (how many by `node`, by `step`, by `guess`), `guess_s`, \
@@ -59,6 +59,9 @@ time), `saved_s` |
 | `compute show`, `attach`, `add`, `start`, `stop` | one target |
 | `compute test` | `target`, `well`, `problem`, `capacity`, `start_s`, `first_s`, `round_trip_s`, `python`, `here`, \
 `host`, `worker`, `missing`, `different` (here, there), `extra`, `datastore` |
+| `environments list` | a list: `name`, `declared`, `kind`, `made_of`, `state` (`built`, `half-built`, `not built`, \
+`as it is`), `key`, `folder`, `size_bytes`, `built_at`, `used_at` |
+| `environments show` | `name`, `kind`, `python`, `digest`, `is_built`, `command`, `environ` (names), `packages` |
 | `services list`, `services stop` | services: `name`, `status`, `url`, `version`, `model_digest`, `pid`, \
 `started_at` ... |
 | `services call` | the predictions, a list |

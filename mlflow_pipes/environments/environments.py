@@ -120,10 +120,10 @@ class Environments:
         environ = {**active(place), **resolved.environ}
         if self._shelf.is_built(recipe.key):
             self._shelf.used(recipe.key)
-            return replace(resolved, command=(str(interpreter_of(place)),), environ=environ)
+            return replace(resolved, command=(str(interpreter_of(place)),), environ=environ, is_ready=True)
         note = self._shelf.note(recipe)
         command = (sys.executable, "-c", _LAUNCH, _OUR_FOLDER, "built", str(note))
-        return replace(resolved, command=command, environ=environ)
+        return replace(resolved, command=command, environ=environ, is_ready=False)
 
     @staticmethod
     def _launched(resolved: ResolvedEnvironment) -> ResolvedEnvironment:

@@ -88,8 +88,9 @@ class ResolvedEnvironment:
         python: the interpreter's minor version, such as ``3.11``.
         packages: version of each distribution in it, by canonical name; empty where that is not known.
         recipe: what another machine builds it from: locked requirements, conda's text, an image's reference.
-        command: starts its Python on this machine; Python's own arguments follow. Builds it first where need be.
+        command: starts its Python on this machine; Python's own arguments follow. Builds it first unless it is ready.
         environ: environment variables of its steps.
+        is_ready: whether it need not be built first.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ResolvedEnvironment:
     recipe: str = ""
     command: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_ready: bool = True
 
     def version_of(self, distribution: str) -> str | None:
         """Return the version of a distribution, None where it is not in it (or under another name)."""

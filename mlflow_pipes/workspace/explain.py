@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow_pipes.model.step import CodeLeaf
@@ -28,10 +28,11 @@ class Change:
     """One ingredient that differs.
 
     Attributes:
-        kind: of a code leaf (``function``, ``constant`` ...), or ``input``.
+        kind: of a code leaf (``function``, ``constant`` ...), or ``input``. Of an environment that changed, each
+            package that did is a change of kind ``environment``.
         name: of the leaf or the argument.
         via: the way by which the step's code reaches the leaf, the step's function first; empty for inputs.
-        before, after: digests; "" where it was not there.
+        before, after: digests, of distributions, packages and Python the versions; "" where it was not there.
     """
 
     kind: str
@@ -46,6 +47,17 @@ class Change:
         if not self.before:
             return "added"
         return "changed" if self.after else "removed"
+
+    @property
+    def versions(self) -> str:
+        """From which version to which, where it is something that has versions; else empty."""
+        if self.kind not in _VERSIONED or self.name == _WHOLE:
+            return ""
+        return f"{self.before or '(none)'} → {self.after or '(none)'}"
+
+
+_VERSIONED = frozenset({"distribution", "environment", "python"})
+_WHOLE = "packages"  # the leaf that tells all that is in an environment
 
 
 def compare(before: Ingredients, after: Ingredients) -> list[Change]:
@@ -70,16 +82,35 @@ def _code_changes(before: Ingredients, after: Ingredients) -> list[Change]:
         return [Change("code", "code", (), before.code_digest, after.code_digest)]
     was = {(leaf.kind, leaf.name): leaf for leaf in before.code}
     is_ = {(leaf.kind, leaf.name): leaf for leaf in after.code}
-    changes = []
+    changes: list[Change] = []
     for kind, name in sorted(was.keys() | is_.keys()):
         old, new = was.get((kind, name)), is_.get((kind, name))
         if old is not None and new is not None and old.digest == new.digest:
             continue
         seen = new or old
         assert seen is not None
+        if kind == "environment" and old is not None and new is not None:
+            changes += _package_changes(old, new, before.code, after.code)
+            continue
         changes.append(Change(kind, name, seen.via, old.digest if old else "", new.digest if new else ""))
+    if any(change.kind == "environment" and change.versions for change in changes):  # that tells of these, too
+        changes = [change for change in changes if change.kind not in {"distribution", "python"}]
     changes.sort(key=lambda change: (len(change.via), change.kind, change.name))
     return changes
+
+
+def _package_changes(old: CodeLeaf, new: CodeLeaf, *codes: Sequence[CodeLeaf]) -> list[Change]:
+    """Return a change for each package that differs, with the way by which the code reaches it, where it does."""
+    was, is_ = _packages(old), _packages(new)
+    ways = {leaf.name: leaf.via for code in codes for leaf in code if leaf.kind == "distribution"}
+    names = [name for name in sorted(was.keys() | is_.keys()) if was.get(name) != is_.get(name)]
+    return [Change("environment", name, ways.get(name, ()), was.get(name, ""), is_.get(name, "")) for name in names]
+
+
+def _packages(leaf: CodeLeaf) -> dict[str, str]:
+    """Return the versions that a leaf of kind ``environment`` tells."""
+    pairs = (package.partition("==") for package in leaf.digest.split())
+    return {name: version for name, _, version in pairs}
 
 
 def changes_text(changes: tuple[Change, ...]) -> str:
@@ -87,8 +118,18 @@ def changes_text(changes: tuple[Change, ...]) -> str:
 
     >>> changes_text((Change("function", "features.parse_time", ("features", "features.parse_time"), "a", "b"),))
     'function features.parse_time changed'
+    >>> changes_text((Change("environment", "numpy", (), "1.26.4", "2.0.1"),))
+    'environment changed: numpy 1.26.4 → 2.0.1'
     """
     if not changes:
         return ""
-    told = "; ".join(f"{change.kind} {change.name} {change.what}" for change in changes[:3])
+    told = "; ".join(_told(change) for change in changes[:3])
     return told + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _told(change: Change) -> str:
+    if change.kind == "environment":
+        whole = f"it runs in an environment of its own {'now' if change.after else 'no longer'}"
+        return f"environment changed: {change.name} {change.versions}" if change.versions else whole
+    versions = f" ({change.versions})" if change.versions else ""
+    return f"{change.kind} {change.name} {change.what}{versions}"

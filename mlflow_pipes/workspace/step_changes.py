@@ -136,7 +136,7 @@ def environment_changes(differences: Iterable[StepDifference]) -> list[ValueChan
     found: dict[tuple[str, str, str], ValueChange] = {}
     for difference in differences:
         for change in difference.changes:
-            if change.kind in {"distribution", "python"}:
+            if change.versions:
                 value = ValueChange(change.name, change.before or None, change.after or None)
                 found.setdefault((change.name, change.before, change.after), value)
     return list(found.values())

@@ -78,7 +78,17 @@ def _write(plan: Plan, *, everything: bool) -> None:
     told = ", ".join(f"{counts[action]:,} {word}" for action, word in _WORDS.items() if counts[action])
     time = f"; about {duration(plan.estimate_s)} of work" if plan.estimate_s else ""
     closing: list[Line] = [[], [(plan.pipeline, "bold"), (f": {count(len(plan.steps), 'step')}: {told}{time}", "")]]
-    write_lines([*_changes(plan), *closing])
+    write_lines([*_changes(plan), *_builds(plan), *closing])
+
+
+def _builds(plan: Plan) -> list[Line]:
+    """Return what would be built first."""
+    lines: list[Line] = []
+    for one in plan.builds:
+        users = f"{', '.join(one.nodes[:3])}{' and others' * (len(one.nodes) > 3)}"
+        told = f" ({one.kind}, {count(one.packages, 'package')}) for {users}"
+        lines.append([("  environment ", "dim"), (one.name, "bold"), (told, "")])
+    return [[], [("would be built first:", "bold")], *lines] if lines else []
 
 
 def _changes(plan: Plan) -> list[Line]:
@@ -107,6 +117,10 @@ def _record(plan: Plan) -> dict[str, Any]:
     return {
         "pipeline": plan.pipeline,
         "estimate_s": plan.estimate_s,
+        "builds": [
+            {"name": one.name, "kind": one.kind, "packages": one.packages, "nodes": list(one.nodes)}
+            for one in plan.builds
+        ],
         "steps": [
             {
                 "node": step.node,

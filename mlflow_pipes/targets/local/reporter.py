@@ -71,6 +71,10 @@ class Reporter:
         else:
             self._report(Progress(assignment.attempt, message.done, message.total, message.text))
 
+    def note(self, assignment: Assignment, text: str) -> None:
+        """Tell something of our own about an attempt, among its output."""
+        self._report(LogLine(assignment.attempt, "pipes", text, time.time()))
+
     def ended(self, link: WorkerLink, assignment: Assignment, ended: wire.Ended) -> None:
         """Tell how an attempt ended, by its worker's own words."""
         common: dict[str, Any] = {

@@ -303,6 +303,8 @@ class LocalTarget:
             spare = spare_zygote.take(self._inherited) if self._leaves_zygotes_clean() else None
             zygote = spare or ZygoteLink(environ)
         else:
+            if not like.environment.is_ready:
+                self._reporter.note(like, f"environment {like.environment.name!r} is not there yet; it is built first")
             zygote, setup = elsewhere(like, setup, environ, self._checkout.parent)
         zygote.set_up(setup)
         return zygote
