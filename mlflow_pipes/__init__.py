@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.workspace.explanation import explain
     from mlflow_pipes.workspace.forecast import simulate
     from mlflow_pipes.workspace.planning import plan
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
     from mlflow_pipes.workspace.running import resume, run
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _HOME = {
     "PipesError": "errors",
     "RetryPolicy": "model.step",
     "Run": "workspace",
+    "RunConfiguration": "workspace.run_configuration",
     "RunContext": "worker.context",
     "RunFailed": "errors",
     "RunOutcome": "model.outcome",
@@ -57,6 +59,7 @@ __all__ = [
     "PipesError",
     "RetryPolicy",
     "Run",
+    "RunConfiguration",
     "RunContext",
     "RunFailed",
     "RunOutcome",

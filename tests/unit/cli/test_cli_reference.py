@@ -7,6 +7,7 @@ import mlflow_pipes.errors
 from mlflow_pipes.cli.app import BROKEN_PIPE, INTERRUPTED
 from mlflow_pipes.cli.commands import run as run_command
 from mlflow_pipes.cli.reference import page
+from mlflow_pipes.workspace import run_configuration
 from mlflow_pipes.workspace.configuration import KEYS
 from mlflow_pipes.workspace.target_types import TARGET_TYPES
 
@@ -33,3 +34,12 @@ def test_every_key_of_the_configuration_is_documented_and_no_other():
     keys = {key.strip("[]").partition(".")[0] for key in re.findall(r"^\| `([^`]+)` \|", whole, re.MULTILINE)}
     assert keys == set(KEYS)
     assert set(re.findall(r"^\| `([^`]+)` \|", of_target, re.MULTILINE)) == set(TARGET_TYPES["local"].table_keys())
+
+
+def test_every_key_of_a_run_configuration_is_documented_and_no_other():
+    text = (REFERENCE.parent / "compute-targets.md").read_text(encoding="utf-8")
+    table = text.split("| key | meaning |")[1].split("\n\n")[0]
+    documented = [
+        key for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for key in re.findall(r"`(.*?)`", cell)
+    ]
+    assert {key.strip("[]").partition(".")[0] for key in documented} == set(run_configuration.KEYS)
