@@ -45,3 +45,7 @@ def _in_container(podman: str, image: str, python: str, *arguments: str) -> list
         os.close(number)
         os.environ[CONTROL] = "3"
     return command_of(podman, image, python, arguments, os.environ, folders)
+
+
+if __name__ == "__main__":
+    main()

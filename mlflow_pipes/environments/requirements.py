@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mlflow_pipes.environments.interpreters import this_minor
 from mlflow_pipes.environments.programs import output_of
 from mlflow_pipes.environments.shelf import Recipe, interpreter_of
 from mlflow_pipes.environments.support import support
-from mlflow_pipes.errors import ConfigurationError, NotFoundError
+from mlflow_pipes.errors import ConfigurationError, NotFoundError, WorldError
 from mlflow_pipes.fingerprint.distributions import canonical
 from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.model.environment import Environment
@@ -62,7 +63,7 @@ def locked(environment: Environment, project: Path, memos: Path) -> Lock:
     memo = memos / f"{digest_record('pipes.requirements/1', (python, tuple(lines)))[:32]}.json"
     if memo.exists():
         return Lock(json.loads(memo.read_text(encoding="utf-8")), _options(lines))
-    packages = _resolved("\n".join(lines) + "\n", environment, project)
+    packages = resolved("\n".join(lines) + "\n", environment, project, programs.uv())
     memos.mkdir(parents=True, exist_ok=True)
     write_whole(memo, json.dumps(packages))
     return Lock(packages, _options(lines))
@@ -94,8 +95,9 @@ def build(recipe: Recipe, place: Path) -> None:
             output_of([recipe.tool, "venv", "--quiet", "--python", recipe.python, str(place)], what=what)
             output_of([recipe.tool, "pip", "install", "--quiet", "--python", python, "-r", file.name], what=what)
             return
-        output_of([recipe.python, "-m", "venv", str(place)], what=what)
-        output_of([python, "-m", "pip", "install", "--quiet", "-r", file.name], what=what)
+        output_of([recipe.python, "-m", "venv", "--without-pip", str(place)], what=what)
+        with _pip(recipe.python, what) as pip:
+            output_of([*pip, "--python", python, "install", "--quiet", "-r", file.name], what=what)
 
 
 def interpreter_for(environment: Environment) -> str:
@@ -116,19 +118,36 @@ def interpreter_for(environment: Environment) -> str:
     return found
 
 
-def _resolved(text: str, environment: Environment, project: Path) -> dict[str, str]:
+def resolved(text: str, environment: Environment, project: Path, tool: str) -> dict[str, str]:
+    """Return what the text of a requirements file comes to, by ``uv`` at *tool*; where that is empty, by pip.
+
+    Raises:
+        WorldError: it cannot be resolved, or the package index cannot be reached.
+    """
     what = f"{environment}: its requirements cannot be resolved"
-    tool, python = programs.uv(), interpreter_for(environment)
+    python = interpreter_for(environment)
     if tool:
         command = [tool, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", python, "-"]
         return dict(_pinned(output_of(command, what=what, given=text, cwd=project).splitlines()))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "requirements.txt")
+    with tempfile.TemporaryDirectory() as folder, _pip(python, what) as pip:
+        file, report = Path(folder, "requirements.txt"), Path(folder, "report.json")
         file.write_text(text, encoding="utf-8")
-        output_of([python, "-m", "venv", f"{folder}/venv"], what=what)
-        ask = ["--dry-run", "--ignore-installed", "--quiet", "--report", f"{folder}/report.json", "-r", str(file)]
-        output_of([f"{folder}/venv/bin/python", "-m", "pip", "install", *ask], what=what, cwd=project)
-        return dict(_reported(Path(folder, "report.json")))
+        ask = ["--dry-run", "--ignore-installed", "--quiet", "--report", str(report), "-r", str(file)]
+        output_of([*pip, "install", *ask], what=what, cwd=project)
+        return dict(_reported(report))
+
+
+@contextmanager
+def _pip(python: str, what: str) -> Iterator[list[str]]:
+    """Give the command of an interpreter's pip; one that has none gets it for a while, in an environment of its own."""
+    command = [python, "-m", "pip"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            output_of([*command, "--version"], what=what)
+        except WorldError:
+            output_of([python, "-m", "venv", folder], what=what)
+            command = [str(interpreter_of(Path(folder))), "-m", "pip"]
+        yield command
 
 
 def _pinned(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
