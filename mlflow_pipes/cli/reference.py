@@ -54,8 +54,8 @@ time), `saved_s` |
 | `sync` | `delivered`, `destination` |
 | `doctor` | a list: `name`, `verdict` (`ok`, `warn`, `fail`), `text`, `remedy` |
 | `compute list` | a list of targets: `name`, `type`, `status` (`on demand`, `on`, `off`), `is_default`, `shared`, \
-`source`, `options`, `capacity` (`cpus`, `memory_bytes`, `slots`, `gpus`, or `null`), `steps` (each `target`, `run_id`, \
-`pipeline`, `node`, `status`, `started_at`) |
+`source`, `options`, `capacity` (`cpus`, `memory_bytes`, `slots`, `gpus`, or `null`), `steps` (each `target`, \
+`run_id`, `pipeline`, `node`, `status`, `started_at`) |
 | `compute show`, `attach`, `add`, `start`, `stop` | one target |
 | `compute test` | `target`, `well`, `problem`, `capacity`, `start_s`, `first_s`, `round_trip_s`, `python`, `here`, \
 `host`, `worker`, `missing`, `different` (here, there), `extra`, `datastore` |

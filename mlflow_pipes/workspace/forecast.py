@@ -11,9 +11,9 @@ from typing import Any
 from mlflow_pipes.authoring import graph_of
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.scheduling.forecast import Schedule, schedule
-from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.workspace.expected import Expected, expected
 from mlflow_pipes.workspace.planning import plan_graph
+from mlflow_pipes.workspace.situation import NamedConfiguration, Situation, called, loaded, situation_of
 from mlflow_pipes.workspace.sizes import Size, capacities_for, default_target
 from mlflow_pipes.workspace.workspace import Workspace
 
@@ -60,12 +60,13 @@ class Outlook:
     Attributes:
         expected: duration of each node.
         estimates: what the scheduler of a real run would believe of them.
+        situation: where steps go, and what targets and tokens there are.
         known: nodes that would be reused.
         perhaps: nodes of which it depends on outputs above them.
     """
 
     graph: Graph
-    home: Workspace
+    situation: Situation
     expected: Expected
     estimates: Mapping[str, float]
     known: frozenset[str] = field(default_factory=frozenset)
@@ -77,8 +78,7 @@ class Outlook:
         Raises:
             ConfigurationError: a size is wrong, or a step asks for more than its target has.
         """
-        configuration = self.home.configuration
-        usual = Routing(configuration.target)
+        configuration, usual = self.situation.configuration, self.situation.routing
         default = default_target(self.graph, targets, usual)
         capacities, target_of = capacities_for(
             self.graph, targets, configuration.targets, replace(usual, default=default)
@@ -111,6 +111,7 @@ def simulate(
     *,
     targets: Mapping[str, Size] | None = None,
     workspace: Workspace | str | Path | None = None,
+    configuration: NamedConfiguration | None = None,
     cold: bool = False,
     guess_s: float | None = None,
 ) -> Forecast:
@@ -125,6 +126,7 @@ def simulate(
         targets: size of each target by name: a number of workers, or ``{"cpus": 8, "memory": "64GiB"}``. Those not
             told are as configured. One that no step names takes the steps that name none.
         workspace: as for ``run``.
+        configuration: as for ``run``.
         cold: as if nothing could be reused.
         guess_s: seconds to take for steps of which nothing is known; by default the mean of the others.
 
@@ -132,22 +134,29 @@ def simulate(
         DeclarationError: the graph is wrong.
         ConfigurationError: a size is wrong, or a step asks for more than its target has.
     """
-    return outlook(call, workspace=workspace, cold=cold, guess_s=guess_s).on(targets or {})
+    ahead = outlook(call, workspace=workspace, configuration=configuration, cold=cold, guess_s=guess_s)
+    return ahead.on(targets or {})
 
 
 def outlook(
-    call: Any, *, workspace: Workspace | str | Path | None = None, cold: bool = False, guess_s: float | None = None
+    call: Any,
+    *,
+    workspace: Workspace | str | Path | None = None,
+    configuration: NamedConfiguration | None = None,
+    cold: bool = False,
+    guess_s: float | None = None,
 ) -> Outlook:
     """Return what ``simulate`` needs to know, for forecasts of several sizes; arguments as of ``simulate``."""
-    graph = graph_of(call)
     home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    chosen = loaded(configuration, home.configuration)
+    graph = graph_of(called(call, chosen))
     actions = (
         {} if cold else {step.node: step.action for step in plan_graph(graph, home).steps if step.node in graph.nodes}
     )
     estimates = home.ledger.estimates(graph.name)
     return Outlook(
         graph,
-        home,
+        situation_of(home.configuration, chosen),
         expected(
             graph,
             took=home.runs.timings.took(graph.name),

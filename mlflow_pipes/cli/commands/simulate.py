@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_pipes.cli.configuration_option import call_given, configuration_option
 from mlflow_pipes.cli.critical_path import path_record, write_path
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
-from mlflow_pipes.cli.parameters import arguments_given
-from mlflow_pipes.cli.program_command import ProgramCommand, program_of
+from mlflow_pipes.cli.program_command import ProgramCommand
 from mlflow_pipes.cli.sizes_given import sizes_given
 from mlflow_pipes.cli.standard_options import opened, reads_workspace
 from mlflow_pipes.display.words import count, duration
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.display.look import Line
     from mlflow_pipes.model.attempt import Capacity
     from mlflow_pipes.workspace.forecast import Forecast
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
 
 _HELP = """Tell how long a run would take on targets of other sizes.
 
@@ -40,6 +41,7 @@ FILE[:PIPELINE] and the pipeline's parameters are given as for pipes run.
     help="How large a target is: local:16, gpu=cpus:8,memory:64GiB; several sizes to compare: local:1,2,4,8. "
     "May be repeated.  [default: as configured]",
 )
+@configuration_option
 @click.option("--cold", is_flag=True, help="As if nothing could be reused.")
 @click.option(
     "--guess",
@@ -55,6 +57,7 @@ def command(
     ctx: click.Context,
     /,
     *,
+    configuration: RunConfiguration | None,
     targets: Sequence[str],
     cold: bool,
     guess_s: float | None,
@@ -67,9 +70,9 @@ def command(
     from mlflow_pipes.workspace.forecast import outlook
 
     sizes = sizes_given(targets)
-    call = program_of(ctx).call(arguments_given(ctx))
+    call = call_given(ctx, configuration)
     with opened(workspace) as home:
-        ahead = outlook(call, workspace=home, cold=cold, guess_s=guess_s)
+        ahead = outlook(call, workspace=home, configuration=configuration, cold=cold, guess_s=guess_s)
         forecasts = [(text, ahead.on(size)) for text, size in sizes]
     if as_json:
         write_json({"pipeline": ahead.graph.name, "forecasts": [_record(forecast) for _, forecast in forecasts]})
