@@ -56,7 +56,7 @@ def make_target(
             workspace=str(folder),
             **target.options,
         )
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
 
 

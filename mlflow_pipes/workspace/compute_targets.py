@@ -201,11 +201,10 @@ class ComputeTargets:
             is_default=one.name == self._home.configuration.target,
             shared=one.shared,
             source="attached" if one.source == self._file else one.source or "built in",
-            options={key: without_credentials(str(value)) if isinstance(value, str) else value
-                     for key, value in one.options.items()},
+            options=_shown(one.options),
             capacity=known_capacity(one),
             steps=steps.get(one.name, ()),
-        )  # fmt: skip
+        )
 
     def _steps(self) -> dict[str, tuple[StepOnTarget, ...]]:
         """Return what is on each target, by its name."""
@@ -216,3 +215,12 @@ class ComputeTargets:
             step = StepOnTarget(target, run_id, pipeline, node, status, at)
             found[target] = (*found.get(target, ()), step)
         return found
+
+
+def _shown(value: Any) -> Any:
+    """Return what a configuration says, without passwords in URLs."""
+    if isinstance(value, Mapping):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return without_credentials(value) if isinstance(value, str) else value

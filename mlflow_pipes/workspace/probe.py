@@ -21,6 +21,7 @@ from mlflow_pipes.worker import probe
 from mlflow_pipes.workspace.compute import started
 
 PAYLOAD_BYTES = 1 << 16
+_ROUND_TRIPS = 3  # another worker than the first may do the next one, and must be started
 _OURS = "mlflow-pipes"
 
 
@@ -31,10 +32,10 @@ class ProbeReport:
     Attributes:
         target: its name.
         problem: why no step can run there, in words; empty when one did. Then the rest holds.
-        capacity: what it says it holds at once; None when it did not start.
+        capacity: what it says it holds at once.
         start_s: until it took attempts.
         first_s: until the first step was done, with what has to be started for it.
-        round_trip_s: of a step that does nothing, on a worker that is there.
+        round_trip_s: of a step that does nothing, on a worker that is there: the quickest of several.
         python, here: version of Python there, and of this process.
         host, worker: which machine and worker did it.
         missing: packages that are installed here and not there, with our versions.
@@ -84,17 +85,18 @@ def probed(target: ComputeTarget, datastore: Datastore, environ: Mapping[str, st
         timeout_s: for each of the steps.
     """
     began = time.monotonic()
-    capacity = None
     try:
         with closing(Inbox()) as inbox, started([target], inbox.put):
-            capacity = target.capacity()
             start_s = time.monotonic() - began
             sender = _Sender(target, datastore, environ, inbox, timeout_s)
             payload = os.urandom(PAYLOAD_BYTES)
             seen, first_s, done = sender.send(probe.look_around, payload=payload)
-            _, round_trip_s, _ = sender.send(probe.answer_at_once)
+            round_trip_s = min(sender.send(probe.answer_at_once)[1] for _ in range(_ROUND_TRIPS))
+            capacity = target.capacity()  # some know it only when something ran
     except PipesError as error:
-        return ProbeReport(target.name, problem=str(error), capacity=capacity)
+        return ProbeReport(target.name, problem=str(error))
+    except Exception as error:  # noqa: BLE001 - a target of another package may do anything
+        return ProbeReport(target.name, problem=f"the target failed: {type(error).__name__}: {error}")
     here, there = probe.installed(), seen["packages"]
     return ProbeReport(
         target.name,
@@ -129,6 +131,7 @@ class _Sender:
         self._inbox = inbox
         self._timeout_s = timeout_s
         self._run_id = os.urandom(16).hex()
+        self._sent = 0
 
     def send(self, function: Any, **arguments: Any) -> tuple[Any, float, AttemptSucceeded]:
         """Return what a function returned there, how many seconds that took, and the answer.
@@ -140,9 +143,10 @@ class _Sender:
 
         artifacts = {name: content.store(value, self._datastore, name=name) for name, value in arguments.items()}
         name = function.__name__
-        step_run_id = digest_record("pipes.probe/1", (self._run_id, name))[:32]
+        self._sent += 1
+        step_run_id = digest_record("pipes.probe/1", (self._run_id, str(self._sent)))[:32]
         assignment = Assignment(
-            AttemptId(self._run_id, name, 1),
+            AttemptId(self._run_id, f"{name}[{self._sent}]", 1),
             "probe",
             PickledFunction(name, cloudpickle.dumps(function)),
             artifacts,

@@ -47,3 +47,10 @@ def test_a_key_that_it_does_not_know_is_named_with_the_near_one(cloud):
     source.write_text(source.read_text().replace(", **_", ", checkout, scratch, workspace"))
     with pytest.raises(ConfigurationError, match=r"pipes\.toml: unknown key 'targets\.cloud\.adress'.*'address'"):
         targets(cloud, 'adress = "tcp://here"')
+
+
+def test_a_value_that_it_refuses_is_said_with_its_place(cloud):
+    source = cloud / "cloud_of_others.py"
+    source.write_text(source.read_text().replace("self.address = address", "self.address = int(address)"))
+    with pytest.raises(ConfigurationError, match=r"\[targets\.cloud\] in the configuration: .*'tcp://here'"):
+        targets(cloud, 'address = "tcp://here"')
