@@ -16,14 +16,14 @@ from importlib.metadata import version
 from benchmarks.measuring import PROJECT, table
 
 PARTS = ("startup", "overhead", "shapes", "scale", "tables", "demo")
-ON_REQUEST = ("large", "peers")
+ON_REQUEST = ("large", "targets", "peers")
 VERSIONS = ("mlflow_pipes", "distributed", "mlflow-skinny", "pandas", "pyarrow", "sqlalchemy", "scikit-learn")
 
 
 def main() -> None:
     """Measure the parts named on the command line, by default all but the peers; all of them are written down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_REQUEST, []], help="by default all but the last two")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_REQUEST, []], help="by default all but the last three")
     parts = parser.parse_args().parts or list(PARTS)
     if "peers" in parts:
         from benchmarks.peers.__main__ import main as compare_with_peers

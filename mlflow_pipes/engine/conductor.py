@@ -29,6 +29,7 @@ from mlflow_pipes.model.attempt import (
     AttemptStarted,
     AttemptSucceeded,
     Capacity,
+    CapacityChanged,
     Failure,
     FailureKind,
     LogLine,
@@ -178,6 +179,8 @@ class Conductor:
                 self.tell(messages.Started(event.attempt.node, event.attempt.number), now)
             case Progress():
                 self._recorder.progress(event, now)
+            case CapacityChanged():
+                self.tell(messages.Resized(event.target, event.capacity), now)
             case _:
                 assert_never(event)
 

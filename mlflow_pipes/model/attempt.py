@@ -184,7 +184,7 @@ class Capacity:
         memory_bytes: sum of ``memory_bytes`` of concurrent attempts; 0 for unlimited.
         slots: number of concurrent attempts.
         gpus: how many graphics processors there are for concurrent attempts; infinity where any number may be asked
-            for and none are given.
+            for, and the target gives none or its own: what an assignment names then says only how many.
     """
 
     cpus: float
@@ -193,4 +193,16 @@ class Capacity:
     gpus: float = 0
 
 
-TargetEvent: TypeAlias = AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress
+@dataclass(frozen=True, slots=True)
+class CapacityChanged:
+    """Sent by a target that holds more than it said before, or less: workers came, or left for good.
+
+    Attributes:
+        target: its name.
+    """
+
+    target: str
+    capacity: Capacity
+
+
+TargetEvent: TypeAlias = AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress | CapacityChanged

@@ -88,6 +88,12 @@ class Board:
         self.rooms[name] = TargetRoom(name, capacity)
         self.tokens.add_target(name, capacity)
 
+    def resize(self, name: str, capacity: Capacity) -> list[Command]:
+        """Take in that a target holds more or less, and begin what it has room for now."""
+        self.rooms[name].resize(capacity)
+        self.tokens.add_target(name, capacity)
+        return self.fill(name)
+
     def add(
         self,
         nodes: Mapping[str, StepNode],

@@ -172,6 +172,14 @@ class TargetOpened:
     capacity: Capacity
 
 
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """A target holds more than before, or less."""
+
+    name: str
+    capacity: Capacity
+
+
 Event: TypeAlias = (
     Known
     | ToDo
@@ -188,6 +196,7 @@ Event: TypeAlias = (
     | Granted
     | Refused
     | TargetOpened
+    | Resized
 )
 
 # --- commands ---------------------------------------------------------------------------------------------------

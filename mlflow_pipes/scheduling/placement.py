@@ -25,17 +25,29 @@ class TargetRoom:
     besides at most :data:`PASSED_OVER_AT_MOST` entries that do not fit.
     """
 
-    __slots__ = ("_free", "_gpus", "_occupied", "_owned", "_passed_over", "_ready", "_slots", "name")
+    __slots__ = ("_free", "_gpus", "_numbered", "_occupied", "_owned", "_passed_over", "_ready", "_slots", "name")
 
     def __init__(self, name: str, capacity: Capacity) -> None:
         self.name = name
         self._owned = owned(capacity)
         self._free = tuple([amount + TOLERANCE for amount in self._owned])
         self._slots = capacity.slots
-        self._gpus = list(range(int(capacity.gpus))) if capacity.gpus < math.inf else []
+        self._numbered = int(capacity.gpus) if capacity.gpus < math.inf else 0
+        self._gpus = list(range(self._numbered))
         self._ready: list[_Entry] = []
         self._occupied: dict[str, tuple[Vector, tuple[int, ...]]] = {}
         self._passed_over: dict[str, int] = {}
+
+    def resize(self, capacity: Capacity) -> None:
+        """Have more room or less; what is in it stays, so that there may be less than none for a while."""
+        self._owned = owned(capacity)
+        self._slots = capacity.slots - len(self._occupied)
+        self._free = tuple([amount + TOLERANCE for amount in self._owned])
+        for amounts, _ in self._occupied.values():
+            self._free = tuple(map(sub, self._free, amounts))
+        taken = {number for _, gpus in self._occupied.values() for number in gpus}
+        self._numbered = int(capacity.gpus) if capacity.gpus < math.inf else 0
+        self._gpus = [number for number in range(self._numbered) if number not in taken]
 
     def check(self, node: str, options: StepOptions) -> None:
         """Raise ``ConfigurationError`` when the target can never hold the step."""
@@ -81,8 +93,8 @@ class TargetRoom:
         amounts, gpus = self._occupied.pop(node)
         self._slots += 1
         self._free = tuple(map(add, self._free, amounts))
-        if gpus:
-            self._gpus = sorted([*self._gpus, *gpus])
+        if gpus:  # what the target has lost meanwhile is not free again
+            self._gpus = sorted([*self._gpus, *(number for number in gpus if number < self._numbered)])
 
     def clear(self) -> None:
         """Forget all steps that were ready."""
@@ -95,7 +107,9 @@ class TargetRoom:
         self._slots -= 1
         self._free = tuple(map(sub, self._free, amounts))
         gpus: tuple[int, ...] = ()
-        if self._gpus:
-            count = int(amounts[-1])
+        count = int(amounts[-1])
+        if count and not self._numbered:  # the target gives them itself: it is told how many
+            gpus = tuple(range(count))
+        elif count:
             gpus, self._gpus = tuple(self._gpus[:count]), self._gpus[count:]
         self._occupied[node] = (amounts, gpus)

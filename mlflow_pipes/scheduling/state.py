@@ -44,6 +44,7 @@ from mlflow_pipes.scheduling.messages import (
     LookUpNode,
     Refused,
     Release,
+    Resized,
     Started,
     Succeeded,
     TargetOpened,
@@ -155,6 +156,8 @@ class RunState:
             case TargetOpened():
                 self._board.open_target(event.name, event.capacity)
                 return []
+            case Resized():
+                commands = self._board.resize(event.name, event.capacity)
             case _:
                 assert_never(event)
         while self._board.closed:

@@ -22,6 +22,7 @@ from mlflow_pipes.model.attempt import (
     AttemptStarted,
     AttemptSucceeded,
     Capacity,
+    CapacityChanged,
     Failure,
     FailureKind,
     TargetEvent,
@@ -29,7 +30,7 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.dask.members import Member, Nearness, Wanted, shortage, wanted
 from mlflow_pipes.targets.dask.plan import ClusterPlan
-from mlflow_pipes.targets.dask.tasks import Task, Tasks, task_key
+from mlflow_pipes.targets.dask.tasks import Pace, Task, Tasks, task_key
 from mlflow_pipes.targets.station.messages import Packer, decode_events, setup_of
 from mlflow_pipes.worker.secrets import PREFIX
 from mlflow_pipes.worker.sources import SourceChangedError
@@ -44,7 +45,6 @@ _LOOK_EVERY_S = 0.5
 _SEE_MEMBERS_EVERY_S = 2.0
 _CANCEL_PATIENCE_S = 15.0
 _NOT_AGAIN_S = 10.0  # after a scheduler could not be reached, attempts fail at once
-_AHEAD = 2  # attempts a thread: while one is done the next is on its way
 _log = logging.getLogger(__name__)
 
 
@@ -110,8 +110,10 @@ class DaskTarget:
         self._setup = b""
         self._tasks = Tasks()
         self._near = Nearness()
+        self._pace = Pace()
         self._members: Mapping[str, Member] = {}
         self._members_seen = 0.0
+        self._told_slots = 0
         self._connection: Connection | None = None
         self._inbox: deque[Assignment] = deque()
         self._held: list[Task] = []  # no worker fits them now
@@ -145,8 +147,8 @@ class DaskTarget:
         if plan.is_adaptive or not members:
             each = max((member.threads for member in members), default=plan.threads_each)
             threads = max(threads, each * plan.most_workers)
-        gpus = sum(member.resources.get("GPU", 0) for member in members)
-        return Capacity(cpus=math.inf, slots=_AHEAD * threads, gpus=float(int(gpus)))
+        self._told_slots = self._pace.ahead * threads
+        return Capacity(cpus=math.inf, slots=self._told_slots, gpus=math.inf)
 
     def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:  # noqa: ARG002
         """Begin to connect, or to make the cluster."""
@@ -207,6 +209,9 @@ class DaskTarget:
         self._send_all()
         self._cancel_all()
         self._look_after(time.monotonic())
+        told, capacity = self._told_slots, self.capacity()
+        if capacity.slots != told:
+            self._report(CapacityChanged(self.name, capacity))
 
     def _send_all(self) -> None:
         """Send what has come, in as few messages as there are kinds of places for it."""
@@ -353,7 +358,7 @@ class DaskTarget:
         for event in decode_events(encoded):
             if isinstance(event, AttemptSucceeded | AttemptFailed):
                 self._answer(event, worker)
-            else:
+            elif not isinstance(event, CapacityChanged):  # a station has nothing to say of that
                 task = self._tasks.get(event.attempt)
                 if task is None:
                     continue  # of a worker that was given up
@@ -375,6 +380,7 @@ class DaskTarget:
             return
         if isinstance(event, AttemptSucceeded):
             self._near.made(event.output, worker)
+            self._pace.took(event.ended_at - event.started_at)
         self._report(event)
         self._tasks.answered()
 

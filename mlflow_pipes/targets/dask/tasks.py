@@ -21,6 +21,33 @@ def task_key(assignment: Assignment) -> str:
     return f"{name}-{digest_record('pipes.dask-key/1', tuple(assignment.attempt))[:32]}"
 
 
+class Pace:
+    """How many attempts a thread should have: one, and those that keep it busy until it can be sent more.
+
+    Sending takes some 20 ms, so that a thread which does attempts of 5 ms needs several ahead. Of long ones few are
+    sent ahead: what was sent does not make way for what is more urgent.
+    """
+
+    _FEWEST, _MOST = 2, 16
+    _WITHIN_S = 0.1
+
+    def __init__(self) -> None:
+        self._usual_s = 1.0
+
+    @property
+    def ahead(self) -> int:
+        """How many, a power of two."""
+        wanted = self._WITHIN_S / max(self._usual_s, 1e-3)
+        ahead = self._FEWEST
+        while ahead < min(wanted, self._MOST):
+            ahead *= 2
+        return ahead
+
+    def took(self, duration_s: float) -> None:
+        """Note how long an attempt took."""
+        self._usual_s += 0.2 * (duration_s - self._usual_s)
+
+
 class Task:
     """One attempt.
 

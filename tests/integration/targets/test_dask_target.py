@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, FailureKind
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, CapacityChanged, FailureKind
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.testing.target_contract import TargetContract, alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
@@ -255,3 +255,21 @@ def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
         processes.worker()
         assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
         assert [len(driver.answers(one.attempt)) for one in (first, second)] == [1, 1]
+
+
+def test_capacity_follows_workers_that_come_and_go(processes, datastore, tmp_path, steps):
+    processes.scheduler()
+    processes.worker()
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+        sleeper = steps("say_and_sleep", datastore, seconds=60)
+        driver.target.submit(sleeper)
+        driver.until(lambda: driver.started(sleeper.attempt))
+        before = driver.target.capacity().slots
+        second = processes.worker()
+        driver.until(lambda: driver.target.capacity().slots == 2 * before)
+        second.terminate()
+        driver.until(lambda: driver.target.capacity().slots == before)
+        told = [event.capacity.slots for event in driver.events if isinstance(event, CapacityChanged)]
+        assert told[-2:] == [2 * before, before]
+        driver.target.cancel(sleeper.attempt)
+        driver.answer(sleeper.attempt)
