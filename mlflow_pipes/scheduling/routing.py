@@ -38,10 +38,10 @@ class Rule:
         """
         options = node.options
         return (
-            (_matches(self.step, node.step.name) or _matches(self.step, node.id))
-            and options.cpus >= self.cpus
+            options.cpus >= self.cpus
             and options.memory_bytes >= self.memory_bytes
             and options.gpus >= self.gpus
+            and (_matches(self.step, node.step.name) or _matches(self.step, node.id))
             and all(tag in options.tags and _matches(text, options.tags[tag]) for tag, text in self.tags.items())
         )
 
@@ -99,4 +99,4 @@ class Routing:
 
 def _matches(pattern: str, text: str) -> bool:
     """Tell whether a text is the pattern, or is matched by it: ``train[depth=8]`` is taken as it stands, too."""
-    return pattern in {text, "*"} or fnmatchcase(text, pattern)
+    return pattern in ("*", text) or fnmatchcase(text, pattern)

@@ -27,17 +27,24 @@ def check_places(
         ConfigurationError: a target is not configured, or can never hold a step that goes there.
     """
     choices: dict[str, Choice] = {}
+    known: dict[int, Choice] = {}  # by the identity of options, which many nodes share: only rules look at more
     checked = set()
     for node in nodes:
-        choice = choices[node.id] = routing.choice(node)
-        request = (choice.target, *asked(node.options))
-        if request in checked:
-            continue
-        checked.add(request)
-        target = configured_target(choice.target, f"step {node.id!r}", configured, named_by=choice.named_by)
-        if asked(node.options) != _NOTHING_MUCH:
-            _check_room(node, choice, target, configured)
+        choice = None if routing.rules else known.get(id(node.options))
+        if choice is None:
+            choice = known[id(node.options)] = routing.choice(node)
+            request = (choice.target, *asked(node.options))
+            if request not in checked:
+                checked.add(request)
+                _check(node, choice, configured)
+        choices[node.id] = choice
     return choices
+
+
+def _check(node: StepNode, choice: Choice, configured: Mapping[str, TargetConfiguration]) -> None:
+    target = configured_target(choice.target, f"step {node.id!r}", configured, named_by=choice.named_by)
+    if asked(node.options) != _NOTHING_MUCH:
+        _check_room(node, choice, target, configured)
 
 
 def configured_target(
