@@ -4,6 +4,7 @@ set -u
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="chromium"
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v podman >/dev/null 2>&1 || missing="$missing podman runc"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "not installed, and cannot be from here: $missing: tests that need it will be skipped"

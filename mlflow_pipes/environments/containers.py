@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlflow_pipes.model.environment import Environment, ResolvedEnvironment
 FOLDERS = "PIPES_FOLDERS"
 """Variable with the folders that workers see, separated as in PATH; each stands where it stands outside."""
 
+_MOST_PROCESSES = 32768  # podman 4 lowers its own limit to this where it may not raise it
 _FIND_PYTHON = "command -v python || command -v python3"
 
 
@@ -32,9 +34,9 @@ def resolve(environment: Environment, memos: Path) -> ResolvedEnvironment:
     podman = program(environment)
     image = _id_of(podman, environment)
     what = str(environment)
-    alone = [podman, "run", "--rm", "--network=none", "--entrypoint", "/bin/sh", image, "-c"]
+    alone = [podman, "run", "--rm", "--network=none", *limits(), "--entrypoint", "/bin/sh", image, "-c"]
     path = _remembered_python(alone, image, memos, what)
-    inside = [podman, "run", "--rm", "--network=none", "--entrypoint", path, image]
+    inside = [podman, "run", "--rm", "--network=none", *limits(), "--entrypoint", path, image]
     python = asked(inside, memos, what=what, remember=image)
     check_usable(python, environment, "RUN python -m pip install")
     return ResolvedEnvironment(
@@ -75,10 +77,21 @@ def command_of(
     """
     mounts = [f"--volume={folder}:{folder}" for folder in outermost(folders)]
     passed = [f"--env={name}" for name in environ if name not in _OF_THE_IMAGE]
-    options = ["--rm", "--interactive", "--pid=host", "--network=host", "--preserve-fds=1", "--userns=host"]
+    options = ["--rm", *limits(), "--interactive", "--pid=host", "--network=host", "--preserve-fds=1", "--userns=host"]
     labels = ["--security-opt=label=disable", "--log-driver=none"]
     workdir = f"--workdir={Path.cwd()}"
     return [podman, "run", *options, *labels, workdir, *passed, *mounts, "--entrypoint", python, image, *arguments]
+
+
+def limits() -> list[str]:
+    """Return the options that give a container this process's limits, as far as podman keeps them itself.
+
+    Those that it would set by itself are higher than a process without the right to raise its own may set.
+    """
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
+    processes = _MOST_PROCESSES if processes == resource.RLIM_INFINITY else min(processes, _MOST_PROCESSES)
+    return [f"--ulimit=nofile={files}:{files}", f"--ulimit=nproc={processes}:{processes}"]
 
 
 _OF_THE_IMAGE = frozenset({"PATH", "HOME", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOSTNAME"})
