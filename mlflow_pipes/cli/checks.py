@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlflow_pipes.display.words import count, size
+from mlflow_pipes.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mlflow_pipes.workspace import Workspace
@@ -68,6 +69,8 @@ def workspace_checks(home: Workspace) -> Iterator[Check]:
     yield _guarded("clock", lambda: _clock(home.folder))
     yield _guarded("MLflow store", lambda: _store(home))
     yield _guarded("publisher", lambda: _publisher(home))
+    yield _guarded("compute targets", lambda: _targets(home))
+    yield _guarded("run configurations", lambda: _run_configurations(home))
 
 
 def _guarded(name: str, check: Callable[[], tuple[Verdict, str, str]]) -> Check:
@@ -233,3 +236,34 @@ def _publisher(home: Workspace) -> tuple[Verdict, str, str]:
         return "ok", "MLflow knows everything", ""
     text = f"{'over ' if waiting == 1000 else ''}{count(waiting, 'run')} not told to MLflow yet"
     return "warn", text, f"deliver them: pipes sync; what went wrong: {home.folder / 'publisher.log'}"
+
+
+def _targets(home: Workspace) -> tuple[Verdict, str, str]:
+    """Check that what makes each target is installed and takes its keys; starts none."""
+    from mlflow_pipes.workspace.target_types import maker_of
+
+    wrong = []
+    for target in home.configuration.targets.values():
+        try:
+            maker_of(target)
+        except ConfigurationError as error:
+            wrong.append(str(error))
+    if wrong:
+        return "fail", "; ".join(wrong), "mend pipes.toml, or: pipes compute detach NAME"
+    names = ", ".join(sorted(home.configuration.targets))
+    return "ok", f"{names}; to try one: pipes compute test NAME", ""
+
+
+def _run_configurations(home: Workspace) -> tuple[Verdict, str, str]:
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration, names
+    from mlflow_pipes.workspace.situation import over
+
+    found, wrong = names(home.configuration.folder), []
+    for name in found:
+        try:
+            over(home.configuration, RunConfiguration.load(name, home.configuration.folder))
+        except ConfigurationError as error:
+            wrong.append(str(error))
+    if wrong:
+        return "fail", "; ".join(wrong), "mend the files that are named"
+    return "ok", ", ".join(found) or "there are none", ""

@@ -36,7 +36,7 @@ def attached_targets(folder: Path) -> dict[str, TargetConfiguration]:
             found[name] = read_target(name, tables.table(name))
         except ConfigurationError:
             keys = dict(tables.table(name).values)
-            found[name] = TargetConfiguration(name, keys.pop("type", name), keys, source=tables.where)
+            found[name] = TargetConfiguration(name, str(keys.pop("type", name)), keys, source=tables.where)
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_pipes import Workspace, run, step
 from mlflow_pipes.cli.app import run as pipes
+from mlflow_pipes.cli.checks import workspace_checks
 from mlflow_pipes.cli.commands.compute import _report_lines
 from mlflow_pipes.errors import ConfigurationError, NotFoundError
 from mlflow_pipes.model.attempt import Capacity
@@ -133,6 +134,25 @@ def test_a_target_whose_package_is_gone_can_still_be_detached(home, tmp_path):
         with pytest.raises(ConfigurationError, match="'old' is of type 'uninstalled', which is not known"):
             later.compute.show("old")
         later.compute.detach("old")
+
+
+def test_the_doctor_names_targets_and_run_configurations_that_are_wrong(home, tmp_path):
+    def verdicts():
+        with Workspace.open(tmp_path) as later:
+            found = {check.name: check for check in workspace_checks(later)}
+        return [(found[name].verdict, found[name].text) for name in ("compute targets", "run configurations")]
+
+    (tmp_path / "configurations").mkdir()
+    (tmp_path / "configurations" / "laptop.toml").write_text("target = 'two'")
+    well, laptop = verdicts()
+    assert well == ("ok", "inline, local, two; to try one: pipes compute test NAME")
+    assert laptop == ("ok", "laptop")
+    (tmp_path / "configurations" / "nightly.toml").write_text("target = 'tow'")
+    (home.folder / "targets.json").write_text(json.dumps({"old": {"type": "uninstalled"}}))
+    (targets, said), (configurations, told) = verdicts()
+    assert (targets, configurations) == ("fail", "fail")
+    assert "'old' is of type 'uninstalled', which is not known" in said
+    assert "nightly.toml: target: there is no target 'tow'; did you mean 'two'" in told
 
 
 @step
