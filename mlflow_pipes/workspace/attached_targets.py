@@ -91,7 +91,7 @@ def _written(folder: Path) -> Mapping[str, Any]:
     file = folder / FILE
     try:
         return table(json.loads(file.read_text(encoding="utf-8")), str(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the workspace is made later, or cannot be
         return {}
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file} cannot be read: {error}") from error
