@@ -93,7 +93,10 @@ def build(recipe: Recipe, place: Path) -> None:
         python = str(interpreter_of(place))
         if recipe.tool:
             output_of([recipe.tool, "venv", "--quiet", "--python", recipe.python, str(place)], what=what)
-            output_of([recipe.tool, "pip", "install", "--quiet", "--python", python, "-r", file.name], what=what)
+            output_of(
+                [recipe.tool, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "-r", file.name],
+                what=what,
+            )
             return
         output_of([recipe.python, "-m", "venv", "--without-pip", str(place)], what=what)
         with _pip(recipe.python, what) as pip:

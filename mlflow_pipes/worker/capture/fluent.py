@@ -12,6 +12,7 @@ import functools
 import importlib.machinery
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
@@ -85,7 +86,7 @@ def put_back(kept: Kept) -> None:
     for name in _PER_THREAD:
         variable = getattr(fluent, name, None)
         if variable is not None:
-            variable.reset()  # all threads: one that outlives its step must not go on logging to it
+            _forget_in_all_threads(variable)  # one that outlives its step must not go on logging to it
             variable.set(kept.values.get((_FLUENT, name), variable.default_factory()))
     autologging = sys.modules.get(_AUTOLOGGING)
     if autologging is not None:
@@ -108,8 +109,7 @@ def flush() -> None:
     for monitor in list(fluent.run_id_to_system_metrics_monitor.values()):
         monitor.finish()
     fluent.run_id_to_system_metrics_monitor.clear()
-    provider = sys.modules.get("mlflow.tracing.provider")
-    if provider is not None and provider.provider.once._done:  # noqa: SLF001 - see the module's docstring
+    if _traces() is not None:
         fluent.flush_trace_async_logging()
 
 
@@ -119,9 +119,28 @@ def _forget_artifact_places() -> None:
 
 
 def _reset_tracing() -> None:
-    provider = sys.modules.get("mlflow.tracing.provider")
-    if provider is not None and provider.provider.once._done:  # noqa: SLF001 - see the module's docstring
+    provider = _traces()
+    if provider is not None:
         provider.reset()
+
+
+def _forget_in_all_threads(variable: Any) -> None:
+    if hasattr(variable, "reset"):
+        variable.reset()
+    else:  # MLflow 3.1; as its later versions do it
+        variable.thread_local = threading.local()
+        variable.get_all_thread_values().clear()
+
+
+def _traces() -> Any:
+    """Return MLflow's module of trace providers where one was set up in this process, else None."""
+    provider = sys.modules.get("mlflow.tracing.provider")
+    if provider is None:
+        return None
+    wrapper = getattr(provider, "provider", None)
+    if wrapper is None:  # until MLflow 3.4
+        return provider if provider._MLFLOW_TRACER_PROVIDER_INITIALIZED.done else None  # noqa: SLF001
+    return provider if wrapper.once._done else None  # noqa: SLF001 - see the module's docstring
 
 
 def adjust(capturing: Callable[[], Location | None]) -> None:
