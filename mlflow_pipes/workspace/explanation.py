@@ -10,6 +10,7 @@ from mlflow_pipes.scheduling.critical_path import Link
 from mlflow_pipes.scheduling.shortage import amounts_text, told_short
 from mlflow_pipes.workspace.explain import Change, changes_text, compare
 from mlflow_pipes.workspace.records import Run, StepRun
+from mlflow_pipes.workspace.situation import CONFIGURATION_TAG
 from mlflow_pipes.workspace.timeline import id_of, timeline
 from mlflow_pipes.workspace.waiting import StepTimes, Wait, waits_of
 from mlflow_pipes.workspace.workspace import Workspace
@@ -106,7 +107,9 @@ def _placement(record: Run, found: StepRun) -> str:
     if not found.target:
         return ""
     if found.target != record.target:
-        return f"on {found.target}, which the step names (steps that name none run on {record.target})"
+        configuration = record.tags.get(CONFIGURATION_TAG)
+        rule = f", a rule of {configuration}" if configuration else ""
+        return f"on {found.target}, which the step{rule} or its pipeline names (others run on {record.target})"
     return f"on {found.target}, where the run puts steps that name no target"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_pipes import RunConfiguration, RunFailed, Workspace, current_run, pipeline, plan, resume, run, step
+from mlflow_pipes import RunConfiguration, RunFailed, Workspace, current_run, explain, pipeline, plan, resume, run, step
 from mlflow_pipes.errors import ConfigurationError, DeclarationError
 
 pytestmark = pytest.mark.integration
@@ -76,6 +76,8 @@ def test_a_run_and_those_that_resume_it_are_in_the_situation_that_was_named(home
     placed = {one.node: (one.status, one.target) for one in first.steps}
     assert placed["branch/leaf[number=0]"] == ("succeeded", "other"), "fail_fast = false, and a rule for what grew"
     assert placed["branch"][1] == "inline"
+    told = explain("branch/leaf[number=0]", run=first.id, workspace=home)
+    assert told.placement == "on other, which the step, a rule of nightly or its pipeline names (others run on inline)"
 
     (tmp_path / "marks" / "mended").touch()
     done = resume(first.id, workspace=home, observers=())
