@@ -90,6 +90,13 @@ def test_people_are_shown_where_steps_go_when_they_go_to_several_targets(project
     assert "where" not in capsys.readouterr().out
 
 
+def test_a_forecast_sends_steps_where_a_run_would(project, capsys):
+    line = "simulate flow_of_nights.py:flow --config nightly --cold --json"
+    assert pipes(line.split()) == 0
+    (forecast,) = json.loads(capsys.readouterr().out)["forecasts"]
+    assert [(one["name"], one["workers"], one["steps"]) for one in forecast["targets"]][-1] == ("two", 2, 2)
+
+
 @pytest.mark.parametrize(
     ("line", "code", "told"),
     [
