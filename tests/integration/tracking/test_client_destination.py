@@ -147,16 +147,16 @@ def test_a_model_registered_in_a_step_outlives_it_on_a_server(
 def test_a_server_killed_in_the_middle_gets_everything_exactly_once(
     server: Any, mine: Mine, outbox: Any, datastore: LocalDatastore
 ) -> None:
-    outbox.put(mine.root(), *[mine.step(n) for n in range(1, 41)])
+    outbox.put(mine.root(), *[mine.step(n) for n in range(1, 25)])
     failures: list[BaseException] = []
 
     def publish() -> None:
         try:
             destination = ClientDestination(server.uri)
-            destination.batch = 5
+            destination.batch = 4
             publisher = Publisher(outbox, destination, datastore)
             pace = Pace(every_s=0.2, idle_s=1, longest_wait_s=1, give_up_s=240)
-            assert keep_publishing(publisher, has_live_run=lambda: len(outbox.receipts) < 41, pace=pace)
+            assert keep_publishing(publisher, has_live_run=lambda: len(outbox.receipts) < 25, pace=pace)
         except BaseException as error:  # shown by the test
             failures.append(error)
 
@@ -170,8 +170,8 @@ def test_a_server_killed_in_the_middle_gets_everything_exactly_once(
     thread.join(240)
     assert not failures
     runs = mine.runs()
-    assert len(runs) == 41
-    assert len({run.data.tags["pipes.run_id"] for run in runs}) == 41
+    assert len(runs) == 25
+    assert len({run.data.tags["pipes.run_id"] for run in runs}) == 25
     assert {run.info.status for run in runs} == {"FINISHED"}
     client = _client(server.uri)
     for run in runs[:10]:
