@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow_pipes
 from mlflow_pipes.digests import digest_record
 from mlflow_pipes.environments import conda, containers, interpreters, requirements
-from mlflow_pipes.environments.interpreters import active, asked, this_minor
+from mlflow_pipes.environments.interpreters import asked, this_minor
 from mlflow_pipes.environments.shelf import Built, Recipe, Shelf, interpreter_of
 from mlflow_pipes.errors import ConfigurationError, NotFoundError, suggest
 from mlflow_pipes.model.environment import DEFAULT, Environment, ResolvedEnvironment
@@ -109,7 +109,7 @@ class Environments:
             python=minor,
             packages=recipe.packages,
             recipe=recipe.text,
-            environ={**active(self._shelf.place(recipe.key)), **declared.environ},
+            environ=declared.environ,
         )
         return self._started_by(resolved, recipe)
 
@@ -117,13 +117,13 @@ class Environments:
         """Add how its Python is started: at once where it is built, else by who builds it first."""
         self._recipes[resolved.digest] = recipe
         place = self._shelf.place(recipe.key)
-        environ = {**active(place), **resolved.environ}
+        prefix = str(place)
         if self._shelf.is_built(recipe.key):
             self._shelf.used(recipe.key)
-            return replace(resolved, command=(str(interpreter_of(place)),), environ=environ, is_ready=True)
+            return replace(resolved, command=(str(interpreter_of(place)),), prefix=prefix, is_ready=True)
         note = self._shelf.note(recipe)
         command = (sys.executable, "-c", _LAUNCH, _OUR_FOLDER, "built", str(note))
-        return replace(resolved, command=command, environ=environ, is_ready=False)
+        return replace(resolved, command=command, prefix=prefix, is_ready=False)
 
     @staticmethod
     def _launched(resolved: ResolvedEnvironment) -> ResolvedEnvironment:
@@ -136,6 +136,13 @@ class Environments:
         Raises:
             DeclarationError, WorldError: it cannot be had here; tells why.
         """
+        memo = f"{resolved.digest} {sorted(resolved.environ.items())}"
+        known = self._resolved.get(memo)
+        if known is None or not known.is_ready:
+            known = self._resolved[memo] = self._found_here(resolved)
+        return known
+
+    def _found_here(self, resolved: ResolvedEnvironment) -> ResolvedEnvironment:
         match resolved.kind:
             case "requirements":
                 version = "" if resolved.python == this_minor() else resolved.python

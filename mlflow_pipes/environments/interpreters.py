@@ -78,7 +78,8 @@ def resolve(environment: Environment, project: Path, memos: Path) -> ResolvedEnv
         packages=python.packages,
         recipe=str(path),
         command=(str(path),),
-        environ={**(active(path.parent.parent) if _is_environment(path) else {}), **environment.environ},
+        environ=environment.environ,
+        prefix=str(path.parent.parent) if _is_environment(path) else "",
     )
 
 
@@ -126,12 +127,6 @@ def _remembered(memo: Path) -> Any:
     except (OSError, ValueError, KeyError):
         return None
     return answer if is_same else None
-
-
-def active(prefix: Path) -> dict[str, str]:
-    """Return the variables by which programs that a step starts find an environment's own programs first."""
-    path = os.environ.get("PATH", os.defpath)
-    return {"VIRTUAL_ENV": str(prefix), "PATH": f"{prefix / 'bin'}{os.pathsep}{path}"}
 
 
 def _is_environment(interpreter: Path) -> bool:

@@ -91,6 +91,7 @@ class ResolvedEnvironment:
         command: starts its Python on this machine; Python's own arguments follow. Builds it first unless it is ready.
         environ: environment variables of its steps.
         is_ready: whether it need not be built first.
+        prefix: folder of a virtual or conda environment on this machine; empty for others.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ResolvedEnvironment:
     command: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     is_ready: bool = True
+    prefix: str = ""
 
     def version_of(self, distribution: str) -> str | None:
         """Return the version of a distribution, None where it is not in it (or under another name)."""

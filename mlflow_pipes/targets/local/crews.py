@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import sys
 import sysconfig
 from functools import partial
@@ -50,6 +51,8 @@ class Crews:
         self._listener = listener
         self.own = Crew(partial(start_zygote, None), end_zygote, listener)
         self._crews: dict[Key, Crew] = {None: self.own}
+        self._selector = selectors.DefaultSelector()  # of the crews' selectors: one descriptor, however many there are
+        self._selector.register(self.own.fileno(), selectors.EVENT_READ)
 
     def links(self) -> list[WorkerLink]:
         """Return all workers."""
@@ -68,11 +71,12 @@ class Crews:
         if crew is None:
             crew = Crew(partial(self._start_zygote, assignment), ZygoteLink.end, self._listener, key)
             self._crews[key] = crew
+            self._selector.register(crew.fileno(), selectors.EVENT_READ)
         return crew
 
-    def filenos(self) -> tuple[int, ...]:
-        """Return the descriptors that are readable when anything happened."""
-        return tuple([crew.fileno() for crew in self._crews.values()])
+    def fileno(self) -> int:
+        """Return the one descriptor that is readable when anything happened."""
+        return self._selector.fileno()
 
     def poll(self) -> None:
         """Tell what has happened, without waiting."""
@@ -88,6 +92,7 @@ class Crews:
 
     def close(self) -> None:
         """Wait until all workers, which were killed or told to exit, are gone; then end the zygotes."""
+        self._selector.close()
         for crew in self._crews.values():
             crew.close()
 
@@ -120,6 +125,9 @@ def elsewhere(
     package = own_package(folder / "environments")
     path = carried(setup.sys_path)
     variables = {name: value for name, value in environ.items() if name not in _OF_THIS_PYTHON}
+    if environment.prefix:  # what a step starts by name is looked for there first
+        variables["VIRTUAL_ENV"] = environment.prefix
+        variables["PATH"] = f"{environment.prefix}/bin{os.pathsep}{variables.get('PATH', os.defpath)}"
     variables |= environment.environ
     if environment.kind == "container":
         root = getattr(like.function, "root", "")

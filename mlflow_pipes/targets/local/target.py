@@ -153,8 +153,8 @@ class LocalTarget:
                 return
 
     def filenos(self) -> Iterable[int]:
-        """Return the descriptors that are readable when anything happened."""
-        return self._crews.filenos()
+        """Return the one descriptor that is readable when anything happened."""
+        return (self._crews.fileno(),)
 
     def poll(self) -> None:
         """Report what has happened, kill what is past its time, give work to idle workers."""

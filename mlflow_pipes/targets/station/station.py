@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from mlflow_pipes.targets.station.pools import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mlflow_pipes.environments import Environments
     from mlflow_pipes.model.attempt import TargetEvent
     from mlflow_pipes.targets.station.messages import Setup
 
@@ -76,6 +78,7 @@ class Station:
         self._taking = threading.Lock()
         self._unpacking = threading.Lock()
         self._unpacked: dict[bytes, Unpacked] = {}
+        self._environments: Environments | None = None
         self._pools: dict[bytes, Pool] = {}
         self._inbox: deque[tuple[Message, Unpacked | None]] = deque()
         self._waiting: deque[tuple[Work, Unpacked]] = deque()
@@ -108,12 +111,16 @@ class Station:
         Raises:
             TargetError: it is closed.
             DatastoreError: the code cannot be unpacked.
+            DeclarationError, WorldError: the environment that it needs cannot be had here; tells why.
         """
         self.do(pickle.loads(message))
 
     def do(self, message: Message) -> None:
         """Take a message that was decoded; as :meth:`take`."""
-        unpacked = self._unpack(message.snapshot) if isinstance(message, Work) else None
+        unpacked = None
+        if isinstance(message, Work):
+            unpacked = self._unpack(message.snapshot)
+            message = self._with_environment(message)
         with self._taking:
             if self._is_closing:
                 raise TargetError(f"the station of target {self._setup.name!r} is closed")
@@ -126,6 +133,19 @@ class Station:
             self._is_closing = True
         self._wake()
         self._thread.join()
+
+    def _with_environment(self, work: Work) -> Work:
+        """Return work with how the Python of its environment is started on this machine."""
+        environment = work.assignment.environment
+        if environment is None:
+            return work
+        from mlflow_pipes.environments import Environments
+
+        with self._unpacking:
+            if self._environments is None:
+                self._environments = Environments(self._folder / "environments", self._folder)
+            here = self._environments.from_elsewhere(environment)
+        return work._replace(assignment=replace(work.assignment, environment=here))
 
     # --- the thread -----------------------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ def _forget_in_all_threads(variable: Any) -> None:
         variable.reset()
     else:  # MLflow 3.1; as its later versions do it
         variable.thread_local = threading.local()
-        variable.get_all_thread_values().clear()
+        variable._ThreadLocalVariable__global_thread_values.clear()  # noqa: SLF001
 
 
 def _traces() -> Any:

@@ -1,13 +1,16 @@
 """A station keeps the contract of targets, with the orchestrator's code in a place that only a snapshot leads to."""
 
 import shutil
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlflow_pipes import content
-from mlflow_pipes.errors import TargetError
+from mlflow_pipes import Environment, content
+from mlflow_pipes.environments import Environments
+from mlflow_pipes.errors import ConfigurationError, TargetError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Capacity, Failure, FailureKind
 from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.stores.local import LocalDatastore
@@ -164,3 +167,20 @@ def test_versions_that_differ_are_told_before_anything_runs(datastore, tmp_path)
     setup = setup_of("s", datastore, "", {})._replace(versions=(("Python", "2.7"),))
     with pytest.raises(TargetError, match=r"Python is 3\.\d+ here and 2\.7 where the run was started"):
         Station(setup, tmp_path, lambda events: None, slots=1)
+
+
+def test_attempts_run_in_their_environments_as_these_are_here(datastore, tmp_path):
+    (tmp_path / "place_of_station.py").write_text(
+        "import os, sys\ndef place(x):\n    return [os.environ.get('COLOUR', ''), os.environ.get('VIRTUAL_ENV', '')]\n"
+    )
+    place = imported(tmp_path / "place_of_station.py", "place")
+    declared = Environment(interpreter=sys.executable, environ={"COLOUR": "red"}, name="own")
+    resolved = Environments(tmp_path / "known", tmp_path).resolve(declared)
+    elsewhere = replace(resolved, command=("/of/another/machine",), prefix="/of/another/machine")
+    inside = assignment_of(place, datastore, {"x": 1}, environment=elsewhere)
+    other = assignment_of(place, datastore, {"x": 2}, environment=replace(elsewhere, digest="0" * 64))
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        assert value(driver.run(inside), datastore) == ["red", resolved.prefix]
+        assert value(driver.run(assignment_of(place, datastore, {"x": 3})), datastore)[0] == ""
+        with pytest.raises(ConfigurationError, match=r"environment 'own' .* is not the same here"):
+            driver.target.submit(other)
