@@ -57,6 +57,19 @@ class LocalFiles(Protocol):
 
 
 @runtime_checkable
+class Portable(Protocol):
+    """A datastore that another machine can have its own of: blobs are sent between the two."""
+
+    def at(self, folder: str) -> Datastore:
+        """Return one of the same kind in a folder, of whatever machine it is sent to."""
+        ...
+
+    def refresh(self, digests: Iterable[Digest]) -> None:
+        """Have blobs count as written now, as far as they are there: they are in use."""
+        ...
+
+
+@runtime_checkable
 class Sweepable(Protocol):
     """A datastore that can list its blobs, for gc."""
 

@@ -241,6 +241,19 @@ class LocalDatastore:
 
     # -- the whole
 
+    def at(self, folder: str) -> LocalDatastore:
+        """Return one like this in another folder, which may be another machine's."""
+        return LocalDatastore(folder)
+
+    def refresh(self, digests: Iterable[Digest]) -> None:
+        """Have blobs count as written now, as far as they are there; those of the last minutes do anyway."""
+        oldest = time.time() - REFRESH_S
+        for digest in digests:
+            path = self._path(digest)
+            with suppress(OSError):
+                if os.stat(path).st_mtime < oldest:
+                    os.utime(path)
+
     def has(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those that are there with the right size."""
         found = set()

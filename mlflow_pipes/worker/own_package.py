@@ -20,7 +20,7 @@ def own_package(folder: Path) -> Path:
     Safe for several processes at once. Where we are installed, the packages of this interpreter stand beside us: an
     import from there would give them to the other one, too.
     """
-    links = _links()
+    links = own_parts()
     name = f"ours-{digest_record('pipes.own-package/1', tuple(sorted(links.items())))[:16]}"
     place = folder / name
     if place.exists():
@@ -36,7 +36,11 @@ def own_package(folder: Path) -> Path:
     return place
 
 
-def _links() -> dict[str, str]:
+def own_parts() -> dict[str, str]:
+    """Return our packages and their metadata: the name that each must have in a folder that is imported from -> where.
+
+    All that another interpreter needs of ours.
+    """
     found = {}
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)

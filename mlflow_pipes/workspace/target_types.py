@@ -103,6 +103,25 @@ def _dask() -> MakesTarget:
     return DaskTarget
 
 
+def _ssh() -> MakesTarget:
+    from mlflow_pipes.targets.ssh import SshTarget
+
+    return SshTarget
+
+
+def _ssh_capacity(options: Mapping[str, Any]) -> Capacity | None:
+    workers = options.get("workers")
+    if workers is None:
+        return None  # what the machine has
+    gpus = options.get("gpus")
+    return Capacity(
+        cpus=float(options.get("cpus") or workers),
+        memory_bytes=options.get("memory_bytes", 0),
+        slots=workers,
+        gpus=math.inf if gpus is None else gpus,
+    )
+
+
 def _local_capacity(options: Mapping[str, Any]) -> Capacity:
     workers = options.get("workers") or machine.processors()
     gpus = options.get("gpus")
@@ -131,6 +150,26 @@ TARGET_TYPES: Mapping[str, TargetType] = {
         },
         per_machine=True,
         capacity=_local_capacity,
+    ),
+    "ssh": TargetType(
+        load=_ssh,
+        keys={
+            "host": Key("host", text),
+            "port": Key("port", whole(1)),
+            "user": Key("user", text),
+            "key": Key("key", text),
+            "known_hosts": Key("known_hosts", text),
+            "python": Key("python", text),
+            "folder": Key("folder", text),
+            "workers": Key("workers", whole(1)),
+            "cpus": Key("cpus", above_zero),
+            "memory": Key("memory_bytes", size),
+            "gpus": Key("gpus", whole(0)),
+            "connect_timeout": Key("connect_timeout_s", above_zero),
+            "reconnect": Key("reconnect_s", above_zero),
+        },
+        shareable=False,
+        capacity=_ssh_capacity,
     ),
     "dask": TargetType(
         load=_dask,

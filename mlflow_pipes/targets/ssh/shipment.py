@@ -1,0 +1,84 @@
+"""Our own package, packed for a machine that has it not; its name is its content, so it is sent once a version."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sysconfig
+import tarfile
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow_pipes.digests import digest_bytes, digest_record
+from mlflow_pipes.environments.support import MODULES, support
+from mlflow_pipes.worker.own_package import own_parts
+
+
+class Shipment(NamedTuple):
+    """A package to put in place.
+
+    Attributes:
+        name: of its folder there.
+        files: (path in it, path here), by path.
+        install: requirements that pip is to add there.
+    """
+
+    name: str
+    files: tuple[tuple[str, Path], ...]
+    install: tuple[str, ...]
+
+    def packed(self) -> bytes:
+        """Return the package as a compressed archive. Cost: 0.1 s."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
+            for name, path in self.files:
+                content = path.read_bytes()
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(content), 0o755 if path.stat().st_mode & 0o100 else 0o644
+                tar.addfile(member, io.BytesIO(content))
+        return packed.getvalue()
+
+
+@functools.lru_cache(maxsize=8)
+def shipment_for(soabi: str, lacks: tuple[str, ...]) -> Shipment:
+    """Return what a machine needs.
+
+    Args:
+        soabi: for which binaries its interpreter is; those that we have are sent where they fit.
+        lacks: modules of ``environments.support`` that it has not.
+    """
+    files = dict(_ours())
+    install: tuple[str, ...] = ()
+    if lacks and soabi == soabi_here():
+        for module in lacks:
+            files.update(_of_distribution(module))
+    elif lacks:
+        wanted = dict(zip(MODULES, support({}), strict=True))
+        install = tuple(wanted[module] for module in lacks)
+    told = tuple((name, digest_bytes(path.read_bytes()).hash) for name, path in sorted(files.items()))
+    name = f"ours-{digest_record('pipes.shipment/1', (told, install, soabi if lacks else ''))[:24]}"
+    return Shipment(name, tuple(sorted(files.items())), install)
+
+
+def soabi_here() -> str:
+    """Return for which binaries this interpreter is."""
+    return f"{sysconfig.get_config_var('SOABI')} {sysconfig.get_platform()}"
+
+
+def _ours() -> Iterator[tuple[str, Path]]:
+    for name, place in own_parts().items():
+        for path in Path(place).rglob("*"):
+            inner = path.relative_to(place)
+            if path.is_file() and "__pycache__" not in inner.parts:
+                yield f"{name}/{inner.as_posix()}", path
+
+
+def _of_distribution(name: str) -> Iterator[tuple[str, Path]]:
+    distribution = metadata.distribution(name)
+    listed: Sequence[metadata.PackagePath] = distribution.files or ()
+    for file in listed:
+        path = Path(str(distribution.locate_file(file)))
+        if ".." not in file.parts and "__pycache__" not in file.parts and path.is_file():
+            yield file.as_posix(), path
