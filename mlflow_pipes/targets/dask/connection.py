@@ -68,17 +68,17 @@ class Connection:
         asks = inspect.signature(self.client.scheduler_info).parameters
         return members_of(self.client.scheduler_info(**({"n_workers": -1} if "n_workers" in asks else {})))
 
-    def send(self, place: Wanted, setup: bytes, messages: Mapping[str, bytes]) -> list[Any]:
-        """Have workers take messages to stations, by the keys of their tasks; returns a future for each.
+    def send(self, place: Wanted, setup: bytes, bundles: Mapping[str, Sequence[bytes]]) -> list[Any]:
+        """Have workers take bundles of messages to stations, by the keys of their tasks; returns a future for each.
 
         All that go to one place at once, because a call costs much more than a task.
         """
         where: dict[str, Any] = {"workers": list(place.workers), "allow_other_workers": place.others_too}
-        calls = [_Call(on_worker.attempt, self.topic, setup, message) for message in messages.values()]
+        calls = [_Call(on_worker.work, self.topic, setup, list(messages)) for messages in bundles.values()]
         futures: list[Any] = self.client.map(
             pickle.loads,  # what every scheduler has: our own code is reached on the worker only, inside the bytes
             [pickle.dumps(call, 5) for call in calls],
-            key=list(messages),
+            key=list(bundles),
             pure=False,
             retries=0,
             resources=dict(place.resources) or None,
@@ -90,9 +90,9 @@ class Connection:
         """Have Dask not begin tasks that it has not begun."""
         self.client.cancel(list(futures), force=True)
 
-    def stop(self, attempts: Sequence[AttemptId]) -> set[AttemptId]:
+    def stop(self, setup: bytes, attempts: Sequence[AttemptId]) -> set[AttemptId]:
         """Have all workers stop attempts; return those that were under way, which are answered. Waits for all."""
-        told = self.client.run(on_worker.stop, self.topic, list(attempts), on_error="ignore")
+        told = self.client.run(on_worker.stop, self.topic, setup, list(attempts), on_error="ignore")
         return {AttemptId(*attempt) for of_worker in told.values() for attempt in of_worker}
 
     def leave(self) -> None:

@@ -25,6 +25,7 @@ from mlflow_pipes.targets.station.station import Station
 
 _LOOK_EVERY_S = 1.0
 _UNUSED_S = 600.0
+_GATHER_S = 0.02  # each message costs the scheduler as much as a task
 _log = logging.getLogger(__name__)
 
 
@@ -42,21 +43,36 @@ class _Link:
             self._report,
             slots=worker.state.nthreads,
             gpus=int(worker.state.total_resources.get("GPU", 0)),
+            report_every_s=_GATHER_S,
         )
 
-    def do(self, work: Work) -> None:
-        attempt = work.assignment.attempt
-        ended = self.waiting[attempt] = threading.Event()
+    def do(self, works: Sequence[Work]) -> None:
+        """Do attempts, and wait until they have ended."""
+        attempts = [work.assignment.attempt for work in works]
+        self.waiting.update((attempt, threading.Event()) for attempt in attempts)
         key = self._worker.get_current_task()
         try:
-            self.station.do(work)
-            while not ended.wait(_LOOK_EVERY_S) and not self.station.is_closed:
-                task = self._worker.state.tasks.get(key)
-                if task is None or task.state in {"cancelled", "resumed"}:  # nobody waits for it any more
-                    self.station.do(Cancel(attempt))
+            for work in works:
+                self._begin(work)
+            for attempt in attempts:
+                while not self.waiting[attempt].wait(_LOOK_EVERY_S) and not self.station.is_closed:
+                    task = self._worker.state.tasks.get(key)
+                    if task is None or task.state in {"cancelled", "resumed"}:  # nobody waits for it any more
+                        self._cancel(attempts)
         finally:
-            self.waiting.pop(attempt, None)
+            for attempt in attempts:
+                self.waiting.pop(attempt, None)
             self.last_used = time.monotonic()
+
+    def _begin(self, work: Work) -> None:
+        try:
+            self.station.do(work)
+        except PipesError as error:
+            self._report([_failed(work, error)])
+
+    def _cancel(self, attempts: Sequence[AttemptId]) -> None:
+        for attempt in attempts:
+            self.station.do(Cancel(attempt))
 
     def _report(self, events: Sequence[TargetEvent]) -> None:
         _tell(self._worker, self._topic, events)
@@ -71,24 +87,19 @@ _links: dict[tuple[str, str], _Link] = {}
 _making = threading.Lock()
 
 
-def attempt(topic: str, setup: bytes, message: bytes) -> None:
-    """Do an attempt, as a task of a Dask worker. Answers by events of *topic*; returns when it has ended."""
+def work(topic: str, setup: bytes, messages: Sequence[bytes]) -> None:
+    """Do attempts, as one task of a Dask worker. Answers by events of *topic*; returns when all have ended."""
     worker = get_worker()
-    work = pickle.loads(message)
+    works = [pickle.loads(message) for message in messages]
     try:
-        _link(worker, topic, setup).do(work)
+        _link(worker, topic, setup).do(works)
     except PipesError as error:
-        now = time.time()
-        failure = Failure(FailureKind.WORLD, str(error), (type(error).__name__,))
-        failed = AttemptFailed(work.assignment.attempt, failure, now, now, host=socket.gethostname())
-        _tell(worker, topic, [failed])
+        _tell(worker, topic, [_failed(work, error) for work in works])
 
 
-def stop(topic: str, attempts: Sequence[AttemptId], dask_worker: Any = None) -> list[AttemptId]:
-    """Have attempts stopped; return those that are under way here, which will be answered."""
-    link = _links.get((topic, dask_worker.address))
-    if link is None or link.station.is_closed:
-        return []
+def stop(topic: str, setup: bytes, attempts: Sequence[AttemptId], dask_worker: Any = None) -> list[AttemptId]:
+    """Have attempts stopped, also those that are still to come; return those here, which will be answered."""
+    link = _link(dask_worker, topic, setup)
     known = [attempt for attempt in attempts if attempt in link.waiting]
     for one in attempts:
         link.station.do(Cancel(one))
@@ -100,6 +111,12 @@ async def leave(topic: str, dask_worker: Any = None) -> None:
     link = _links.pop((topic, dask_worker.address), None)
     if link is not None:
         await asyncio.to_thread(link.station.close)
+
+
+def _failed(work: Work, error: PipesError) -> AttemptFailed:
+    now = time.time()
+    failure = Failure(FailureKind.WORLD, str(error), (type(error).__name__,))
+    return AttemptFailed(work.assignment.attempt, failure, now, now, host=socket.gethostname())
 
 
 def _link(worker: Any, topic: str, setup: bytes) -> _Link:

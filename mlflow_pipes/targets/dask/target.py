@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 0.5
 _SEE_MEMBERS_EVERY_S = 2.0
 _CANCEL_PATIENCE_S = 15.0
+_GATHER_S = 0.05
 _NOT_AGAIN_S = 10.0  # after a scheduler could not be reached, attempts fail at once
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class DaskTarget:
         environ: environment variables of the attempts, over those of the workers.
         memo: digests of files hashed before.
     """
+
+    runs_environments = True
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class DaskTarget:
         self._inbox: deque[Assignment] = deque()
         self._held: list[Task] = []  # no worker fits them now
         self._cancelled: deque[AttemptId] = deque()
+        self._strays: deque[AttemptId] = deque()
         self._something = threading.Event()
         self._is_open = self._is_ending = self._is_wanted = False
         self._not_connected: tuple[float, str] = (-math.inf, "")
@@ -192,6 +196,7 @@ class DaskTarget:
         while not self._is_ending:
             self._something.wait(_LOOK_EVERY_S if self._tasks.attempts() else None)
             self._something.clear()
+            self._gather()
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing may wait for ever
@@ -199,6 +204,15 @@ class DaskTarget:
                 why = f"the Dask cluster cannot be used: {type(error).__name__}: {error}"
                 self._fail_all(self._tasks.all(), FailureKind.LOST, why)
                 self._disconnect()
+
+    def _gather(self) -> None:
+        """Let short attempts come together, as long as the threads have half of what they may have."""
+        half = self._told_slots // 2
+        patience = time.monotonic() + _GATHER_S
+        while 0 < len(self._inbox) < half < len(self._tasks.under_way()) and not self._cancelled:
+            if self._pace.ahead == Pace.FEWEST or time.monotonic() > patience:
+                return
+            time.sleep(_GATHER_S / 10)
 
     def _turn(self) -> None:
         connection = self._connection
@@ -215,7 +229,7 @@ class DaskTarget:
 
     def _send_all(self) -> None:
         """Send what has come, in as few messages as there are kinds of places for it."""
-        groups: dict[Wanted, list[tuple[Task, bytes]]] = {}
+        groups: dict[Wanted, list[Task]] = {}
         while self._inbox:
             task = self._tasks.get(self._inbox.popleft().attempt)
             if task is None or task.is_cancelled:
@@ -223,33 +237,33 @@ class DaskTarget:
             if self._members and shortage(task.assignment, self._members):
                 self._held.append(task)
                 continue
-            message = self._packed(task)
-            if message is not None:
+            if self._is_packed(task):
                 place = wanted(task.assignment, self._members, self._near.nearest(task.assignment))
-                groups.setdefault(place, []).append((task, message))
+                groups.setdefault(place, []).append(task)
         for place, group in groups.items():
             if self._connection is None:
-                self._fail_all([task for task, _ in group], FailureKind.WORLD, self._not_connected[1])
+                self._fail_all(group, FailureKind.WORLD, self._not_connected[1])
             else:
-                self._send(place, group)
+                self._send(self._connection, place, group)
 
-    def _packed(self, task: Task) -> bytes | None:
+    def _is_packed(self, task: Task) -> bool:
         try:
-            return self._packer.pack(task.assignment)
+            task.message = self._packer.pack(task.assignment)
+            return True
         except SourceChangedError as error:
             self._fail(task, FailureKind.SOURCE_CHANGED, str(error))
         except PipesError as error:
             self._fail(task, FailureKind.WORLD, str(error))
         except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
             self._fail(task, FailureKind.WORLD, f"cannot be sent to a worker: {error}")
-        return None
+        return False
 
-    def _send(self, place: Wanted, group: Sequence[tuple[Task, bytes]]) -> None:
-        assert self._connection is not None
-        messages = {task_key(task.assignment): message for task, message in group}
-        futures = self._connection.send(place, self._setup, messages)
-        for (task, _), future in zip(group, futures, strict=True):
-            task.future = future
+    def _send(self, connection: Connection, place: Wanted, group: Sequence[Task]) -> None:
+        bundles = list(self._pace.bundles(group, sum(member.threads for member in self._members.values())))
+        messages = {task_key(bundle[0].assignment): [task.message for task in bundle] for bundle in bundles}
+        for bundle, future in zip(bundles, connection.send(place, self._setup, messages), strict=True):
+            for task in bundle:
+                task.future, task.message = future, b""
 
     def _cancel_all(self) -> None:
         tasks = []
@@ -260,6 +274,10 @@ class DaskTarget:
                 tasks.append(task)
         unsent = [task for task in tasks if task.future is None]
         self._fail_all(unsent, FailureKind.CANCELLED, "cancelled before it began")
+        strays = [self._strays.popleft() for _ in range(len(self._strays))]
+        if strays and self._connection is not None:
+            asking: tuple[Connection, list[AttemptId], set[AttemptId]] = (self._connection, strays, set())
+            threading.Thread(target=self._broadcast, args=asking, daemon=True).start()
         sent = [task for task in tasks if task.future is not None]
         if sent:
             self._stop(sent, FailureKind.CANCELLED, "cancelled before it began")
@@ -269,7 +287,9 @@ class DaskTarget:
         connection = self._connection
         if connection is None or connection.is_lost:
             return  # noticed at the next turn
-        connection.forget([task.future for task in tasks])
+        needed = {id(task.future) for task in self._tasks.under_way() if not task.is_cancelled}
+        forgotten = {id(task.future): task.future for task in tasks if id(task.future) not in needed}
+        connection.forget(list(forgotten.values()))
         threading.Thread(target=self._ask_to_stop, args=(connection, tasks, kind, message), daemon=True).start()
 
     def _ask_to_stop(
@@ -286,7 +306,7 @@ class DaskTarget:
 
     def _broadcast(self, connection: Connection, attempts: Sequence[AttemptId], known: set[AttemptId]) -> None:
         with suppress(Exception):  # workers that are gone have nothing under way
-            known.update(connection.stop(attempts))
+            known.update(connection.stop(self._setup, attempts))
 
     # --- what becomes of tasks ------------------------------------------------------------------------------------
 
@@ -360,8 +380,11 @@ class DaskTarget:
                 self._answer(event, worker)
             elif not isinstance(event, CapacityChanged):  # a station has nothing to say of that
                 task = self._tasks.get(event.attempt)
-                if task is None:
-                    continue  # of a worker that was given up
+                if task is None:  # it was given up, and Dask had it begun again elsewhere
+                    if isinstance(event, AttemptStarted):
+                        self._strays.append(event.attempt)
+                        self._something.set()
+                    continue
                 if isinstance(event, AttemptStarted):
                     task.worker = worker
                 self._report(event)
@@ -380,7 +403,7 @@ class DaskTarget:
             return
         if isinstance(event, AttemptSucceeded):
             self._near.made(event.output, worker)
-            self._pace.took(event.ended_at - event.started_at)
+            self._pace.took(task.assignment.function.qualname, event.ended_at - event.started_at)
         self._report(event)
         self._tasks.answered()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.digests import digest_record
@@ -22,37 +24,57 @@ def task_key(assignment: Assignment) -> str:
 
 
 class Pace:
-    """How many attempts a thread should have: one, and those that keep it busy until it can be sent more.
+    """How long attempts take, and what follows for sending them.
 
-    Sending takes some 20 ms, so that a thread which does attempts of 5 ms needs several ahead. Of long ones few are
-    sent ahead: what was sent does not make way for what is more urgent.
+    A thread should have one, and those that keep it busy until it can be sent more: that takes some 20 ms. Of long ones
+    few are sent ahead, because what was sent does not make way for what is more urgent. And a task costs Dask some
+    milliseconds: of short ones several make one.
     """
 
-    _FEWEST, _MOST = 2, 16
+    FEWEST = 2
+    _MOST = 16
     _WITHIN_S = 0.1
 
     def __init__(self) -> None:
-        self._usual_s = 1.0
+        self._usual_s: dict[str, float] = {}
+        self._latest = ""
 
     @property
     def ahead(self) -> int:
-        """How many, a power of two."""
-        wanted = self._WITHIN_S / max(self._usual_s, 1e-3)
-        ahead = self._FEWEST
-        while ahead < min(wanted, self._MOST):
+        """How many a thread should have, a power of two; by what ended last."""
+        ahead = self.FEWEST
+        while ahead < self._within(self._latest):
             ahead *= 2
         return ahead
 
-    def took(self, duration_s: float) -> None:
-        """Note how long an attempt took."""
-        self._usual_s += 0.2 * (duration_s - self._usual_s)
+    def took(self, step: str, duration_s: float) -> None:
+        """Note how long an attempt at a step took."""
+        usual_s = self._usual_s.get(step, duration_s)
+        self._usual_s[step] = usual_s + 0.2 * (duration_s - usual_s)
+        self._latest = step
+
+    def bundles(self, tasks: Sequence[Task], threads: int) -> Iterator[list[Task]]:
+        """Divide tasks, so that all threads get some: those of one short step in bundles, others each by itself."""
+        steps: dict[str, list[Task]] = {}
+        for task in tasks:
+            steps.setdefault(task.assignment.function.qualname, []).append(task)
+        for step, ones in steps.items():
+            size = max(1, min(int(self._within(step)), math.ceil(len(ones) / max(1, threads))))
+            for start in range(0, len(ones), size):
+                yield ones[start : start + size]
+
+    def _within(self, step: str) -> float:
+        """Return how many of a step fill the time that one thread may be given at once; 1 when that is not known."""
+        usual_s = self._usual_s.get(step)
+        return 1.0 if usual_s is None else min(self._MOST, self._WITHIN_S / max(usual_s, 1e-3))
 
 
 class Task:
     """One attempt.
 
     Attributes:
-        future: Dask's, once it was sent.
+        message: what a station is told, while it is sent.
+        future: Dask's, once it was sent; shared by a bundle.
         worker: address of the worker that has begun it.
         is_cancelled: somebody does not want it any more, and its answer is on the way.
         is_silent: Dask says that it has ended, and no answer has come.
@@ -65,6 +87,7 @@ class Task:
         "future",
         "is_cancelled",
         "is_silent",
+        "message",
         "short_since",
         "submitted_at",
         "worker",
@@ -73,6 +96,7 @@ class Task:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.attempt = assignment.attempt
+        self.message = b""
         self.future: Any = None
         self.worker: str | None = None
         self.is_cancelled = self.is_silent = False

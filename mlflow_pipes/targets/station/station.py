@@ -50,6 +50,8 @@ class Station:
         report: takes events, in order, several at a time; called from the station's own thread.
         slots: how many attempts run at once, and the sum of their ``cpus``.
         gpus: how many graphics processors they can have.
+        idle_s: a pool without work is kept so long.
+        report_every_s: while there is more to do, events are gathered for so long.
 
     Raises:
         TargetError: the orchestrator's versions do not agree with those here.
@@ -64,6 +66,7 @@ class Station:
         slots: int,
         gpus: int = 0,
         idle_s: float = IDLE_S,
+        report_every_s: float = 0.0,
     ) -> None:
         differing = disagreement(setup)
         if differing:
@@ -74,6 +77,8 @@ class Station:
         self._slots = slots
         self._gpus = gpus
         self._idle_s = idle_s
+        self._report_every_s = report_every_s
+        self._reported_at = -report_every_s
         self._datastore = pickle.loads(setup.datastore)
         self._taking = threading.Lock()
         self._unpacking = threading.Lock()
@@ -183,6 +188,7 @@ class Station:
         now = time.monotonic()
         due = [deadline for pool in self._pools.values() if (deadline := pool.target.next_deadline()) is not None]
         due += [pool.idle_since + self._idle_s for pool in self._pools.values() if not pool.running]
+        due += [self._reported_at + self._report_every_s] if self._events else []
         self._selector.select(max(0.0, min(due) - now) if due else None)
         with suppress(BlockingIOError):
             while len(os.read(self._wake_read, 4096)) == 4096:
@@ -282,9 +288,14 @@ class Station:
         return AttemptFailed(attempt, Failure(kind, message), now, now, host=socket.gethostname())
 
     def _flush(self) -> None:
+        if not self._events:
+            return
+        now = time.monotonic()
+        if now < self._reported_at + self._report_every_s and (self._running or self._waiting):
+            return
+        self._reported_at = now
         events, self._events = self._events, []
-        if events:
-            self._report(events)
+        self._report(events)
 
     def _end_idle_pools(self) -> None:
         idle = sorted((one.idle_since, snapshot) for snapshot, one in self._pools.items() if not one.running)
