@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-import sysconfig
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from mlflow_pipes.targets.local import wire
 from mlflow_pipes.targets.local.crew import Crew, Listener
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink
-from mlflow_pipes.worker.own_package import own_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +97,8 @@ class Crews:
 
 def carried(path: Iterable[str]) -> list[str]:
     """Return the entries of ``sys.path`` that another interpreter is to have, too: the user's, nothing installed."""
+    import sysconfig
+
     library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     return [
         entry
@@ -120,6 +120,8 @@ def elsewhere(
         environ: likewise.
         folder: for the links to our own package; the target's.
     """
+    from mlflow_pipes.worker.own_package import own_package  # with what it imports 20 ms that others need not pay
+
     environment = like.environment
     assert environment is not None
     package = own_package(folder / "environments")
