@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from mlflow_pipes.errors import WorldError
 
 _LAST_WORDS = 4000
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_libc = ctypes.CDLL(None)
+_handed_on: ContextVar[tuple[int, ...]] = ContextVar("mlflow_pipes_handed_on", default=())
+
+
+@contextmanager
+def handing_on(descriptor: int) -> Iterator[None]:
+    """Have the programs that are run in the block hold a lock, too: what they started may outlive this process."""
+    token = _handed_on.set((descriptor,))
+    try:
+        yield
+    finally:
+        _handed_on.reset(token)
+
+
+def _die_with_parent() -> None:
+    with suppress(AttributeError):  # Linux only; elsewhere the lock must do
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def output_of(command: Sequence[str], *, what: str, given: str | None = None, cwd: Path | None = None) -> str:
@@ -19,10 +41,22 @@ def output_of(command: Sequence[str], *, what: str, given: str | None = None, cw
 
     Raises:
         WorldError: it cannot be started, or failed: *what* it was to do, and its last words.
+
+    It is killed when this process ends before it.
     """
     environ = {name: value for name, value in os.environ.items() if name not in {"PYTHONHOME", "PYTHONPATH"}}
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=cwd, env=environ, check=False)
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=environ,
+            pass_fds=_handed_on.get(),
+            preexec_fn=_die_with_parent,  # one system call
+            check=False,
+        )
     except OSError as error:
         raise WorldError(f"{what}: cannot start {command[0]}: {error.strerror}") from error
     if done.returncode:

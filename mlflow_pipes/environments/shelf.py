@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mlflow_pipes.environments.programs import handing_on
 from mlflow_pipes.errors import WorldError
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.machine.whole_files import write_whole
@@ -104,7 +105,8 @@ class Shelf:
         if self.is_built(recipe.key):
             return False
         place = self.place(recipe.key)
-        with exclusive(self._lock(recipe.key), what=f"environment {recipe.name!r}", timeout_s=_LONGEST_BUILD_S):
+        what = f"environment {recipe.name!r}"
+        with exclusive(self._lock(recipe.key), what=what, timeout_s=_LONGEST_BUILD_S) as lock, handing_on(lock):
             if self.is_built(recipe.key):
                 return False
             shutil.rmtree(place, ignore_errors=True)

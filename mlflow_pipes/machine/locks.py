@@ -18,10 +18,11 @@ _POLL_S = 0.02
 
 
 @contextmanager
-def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[None]:
+def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[int]:
     """Hold the lock of *file* for the time of the block; the kernel frees it when the process dies.
 
-    The file itself stays: removing it would let two holders lock two different inodes.
+    The file itself stays: removing it would let two holders lock two different inodes. Yields the descriptor that holds
+    it: a process that is handed that one holds the lock, too, for as long as it lives.
 
     Raises:
         WorldError: another process held the lock for *timeout_s* seconds; *what* names the work in the message.
@@ -40,6 +41,6 @@ def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[None]:
                         f"{what}: another process has been at it for {timeout_s:g} s (it holds {file}); try again"
                     ) from None
                 time.sleep(_POLL_S)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

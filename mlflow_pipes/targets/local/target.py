@@ -135,8 +135,12 @@ class LocalTarget:
         """Take an attempt; more than there are workers wait."""
         if not self._open:
             raise TargetError(f"target {self.name!r} is not started, or closed")
-        if self._broken and (broken := self._broken.get(key_of(assignment.environment))):
-            raise TargetError(broken)
+        if self._broken:
+            key = key_of(assignment.environment)
+            if key is not None and assignment.attempt.number > 1:  # what an environment is built of may be there by now
+                self._broken.pop(key, None)
+            if key in self._broken:
+                raise TargetError(self._broken[key])
         self._waiting.append(seeing_its_gpus(assignment, self._gpus))
         self._dispatch()
 

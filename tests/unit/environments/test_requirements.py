@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from mlflow_pipes.environments.containers import command_of
 from mlflow_pipes.environments.environments import Environments
 from mlflow_pipes.environments.shelf import Recipe, Shelf
 from mlflow_pipes.errors import ConfigurationError, NotFoundError, WorldError
+from mlflow_pipes.testing.target_contract import alive
 
 RECIPE = Recipe("k" * 64, "small", "requirements", packages={"toolz": "1.0.0"})
 
@@ -173,3 +177,34 @@ def test_environments_are_removed_by_name_or_by_the_beginning_of_their_key(tmp_p
         assert [one.name for one in environments.remove(name)] == ["small"]
     with pytest.raises(NotFoundError, match="no environment 'small'"):
         environments.remove("small")
+
+
+SLOW_BUILD = """
+import sys
+from pathlib import Path
+from mlflow_pipes.environments.programs import output_of
+from mlflow_pipes.environments.shelf import Recipe, Shelf
+
+def make(place):
+    place.mkdir()
+    (place / "begun").touch()
+    output_of(["sh", "-c", f"echo $$ > {place.parent}/pid; exec sleep 60"], what="it")
+
+Shelf(Path(sys.argv[1])).build(Recipe("k" * 64, "small", "requirements"), make)
+"""
+
+
+def test_a_builder_that_is_killed_leaves_nobody_who_builds_on(tmp_path):
+    builder = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)])
+    try:
+        deadline = time.monotonic() + 30.0
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        program = int((tmp_path / "pid").read_text())
+    finally:
+        builder.kill()
+        builder.wait()
+    assert Shelf(tmp_path).build(RECIPE, make)  # waits until the program, which holds the lock too, is gone
+    assert not (Shelf(tmp_path).place(RECIPE.key) / "begun").exists()
+    assert not alive(program)
