@@ -99,6 +99,45 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class Network:
+    """A network namespace with one address, and the cable that leads there; ``reason`` says why there is none."""
+
+    def __init__(self):
+        number = os.getpid() % 250
+        self._name = f"pipes-test-{os.getpid()}"
+        self._cable = f"pt{os.getpid() % 10_000_000}"
+        self.address, ours = f"10.213.{number}.2", f"10.213.{number}.1"
+        self.inside = ["ip", "netns", "exec", self._name]
+        self.reason = ""
+        commands = [
+            ["ip", "netns", "add", self._name],
+            ["ip", "link", "add", self._cable, "type", "veth", "peer", "name", "there", "netns", self._name],
+            ["ip", "address", "add", f"{ours}/24", "dev", self._cable],
+            ["ip", "link", "set", self._cable, "up"],
+            [*self.inside, "ip", "address", "add", f"{self.address}/24", "dev", "there"],
+            [*self.inside, "ip", "link", "set", "there", "up"],
+        ]
+        for command in commands:
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                words = getattr(error, "stderr", "") or str(error)
+                self.reason = f"no network of its own here: {words.strip()}"
+                self.remove()
+                return
+
+    def pull(self):
+        subprocess.run([*self.inside, "ip", "link", "set", "there", "down"], check=True)
+
+    def plug(self):
+        subprocess.run([*self.inside, "ip", "link", "set", "there", "up"], check=True)
+
+    def remove(self):
+        for command in (["ip", "link", "del", self._cable], ["ip", "netns", "del", self._name]):
+            with contextlib.suppress(OSError):
+                subprocess.run(command, check=False, capture_output=True)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

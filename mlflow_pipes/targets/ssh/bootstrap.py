@@ -6,7 +6,7 @@ of JSON after a mark, because shells may print greetings first; after the last l
 """
 
 # It is to run alone, and by the oldest Python that there is: annotations are not evaluated anywhere.
-# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH104, PTH111, PTH112, PTH118, PTH123, PTH208, UP031
+# ruff: noqa: PTH100, PTH102, PTH103, PTH104, PTH111, PTH112, PTH118, PTH123, PTH208, UP031
 
 import io
 import json
@@ -67,8 +67,8 @@ def look(asked: "dict[str, Any]", folder: str) -> None:
     """Tell what this machine has."""
     from importlib.util import find_spec
 
-    os.makedirs(os.path.join(folder, "sessions"), mode=0o700, exist_ok=True)
-    os.chmod(folder, 0o700)
+    for place in (folder, os.path.join(folder, "sessions")):
+        os.makedirs(place, mode=0o700, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < _LEAST_FREE:
         room = "%d MiB" % (free // 2**20)

@@ -302,6 +302,7 @@ class Post:
     def _say(self, kind: _Kind, digests: Sequence[Digest]) -> None:
         if digests:
             self._urgent.append((kind, pickle.dumps([tuple(digest) for digest in digests], 5)))
+            self._changed.notify_all()
 
     def _deliver_all(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -63,7 +63,7 @@ class Session:
         self._station: Station | None = None
         self._todo: queue.SimpleQueue[tuple[Message | End, Mapping[Digest, Absence]] | None] = queue.SimpleQueue()
         self._doing = threading.Thread(target=self._do_all, name="doing", daemon=True)
-        self._is_over = False
+        self._is_over = self._is_ending = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._lost_at = time.monotonic()
 
@@ -79,6 +79,10 @@ class Session:
                         speaking[0].join()
                     speaking = self._speak(listener.accept()[0])
                 elif (speaking is None or not speaking[0].is_alive()) and self._was_left():
+                    break
+                elif self._station is not None and self._station.is_closed and not self._is_ending:
+                    self._post.wait_until_sent(_LAST_WORDS_S)
+                    _log.error("the station has failed; the next attempt may have another")
                     break
         finally:
             if self._station is not None:
@@ -140,6 +144,7 @@ class Session:
             if isinstance(message, End):
                 break
             self._do(message, absent)
+        self._is_ending = True
         if self._station is not None:
             self._station.close()
         self._post.send(pickle.dumps(Ended(), 5))

@@ -395,3 +395,38 @@ def test_greetings_of_a_shell_do_no_harm(server, datastore, tmp_path, steps):
     polite.chmod(0o755)
     with driving(target_at(server, datastore, tmp_path, python=str(polite))) as driver:
         assert isinstance(driver.run(steps("double", x=1)), AttemptSucceeded)
+
+
+# --- a network of its own ---
+
+
+@pytest.fixture
+def far_server():
+    """A server in a network namespace, with an address of its own at the other end of a cable."""
+    if reason := ssh_server.missing():
+        pytest.skip(reason)
+    network = ssh_server.Network()
+    if network.reason:
+        pytest.skip(network.reason)
+    try:
+        server = ssh_server.Server(network.address, inside=network.inside)
+        server.network = network
+        yield server
+        server.remove()
+    finally:
+        network.remove()
+
+
+def test_a_machine_behind_a_cable_that_is_pulled_has_ended_its_work_when_that_is_told_as_lost(
+    far_server, datastore, tmp_path, steps, pid_file
+):
+    with driving(target_at(far_server, datastore, tmp_path, python=sys.executable, reconnect_s=0.5)) as driver:
+        assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
+        pid = begun(driver, assignment, pid_file)
+        far_server.network.pull()
+        answer = driver.answer(assignment.attempt)
+        assert answer.failure.kind is FailureKind.LOST
+        assert "nothing was heard" in answer.failure.message
+        assert not alive(pid)
+        far_server.network.plug()
+        assert isinstance(driver.run(steps("double", x=1)), AttemptSucceeded)
