@@ -37,7 +37,7 @@ class Environments:
     declared: Mapping[str, Environment] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._shelf = Shelf(self.folder)
+        self._shelf = Shelf(self.folder.resolve())  # scripts in an environment name its place
         self._resolved: dict[str, ResolvedEnvironment] = {}
         self._recipes: dict[str, Recipe] = {}
 
