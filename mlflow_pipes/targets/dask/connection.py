@@ -144,7 +144,7 @@ class Connection:
         if security is not None:
             given.setdefault("security", security)
         if issubclass(make, importlib.import_module("distributed").LocalCluster):
-            given.setdefault("dashboard_address", None)
+            given.setdefault("dashboard_address", ":0")  # a free port: None means 8787, and a warning where it is taken
         cluster = make(**given)
         self._stack.callback(self._close_quietly, cluster)
         if plan.maximum is not None:

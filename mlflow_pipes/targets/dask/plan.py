@@ -43,9 +43,7 @@ class ClusterPlan:
                 "maximum, or leave out the address to have a cluster made"
             )
         if self.maximum is not None and self.workers is not None:
-            raise ConfigurationError(
-                "a Dask cluster has either so many `workers`, or a `minimum` and `maximum` of them"
-            )
+            raise ConfigurationError("a Dask cluster has either `workers`, or a `minimum` and `maximum` of them")
         if self.minimum and (self.maximum is None or self.maximum < self.minimum):
             raise ConfigurationError(f"a Dask cluster with minimum={self.minimum} needs a maximum of at least that")
 

@@ -30,6 +30,7 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.dask.members import Member, Nearness, Wanted, shortage, wanted
 from mlflow_pipes.targets.dask.plan import ClusterPlan
+from mlflow_pipes.targets.dask.stopping import Stopping
 from mlflow_pipes.targets.dask.tasks import Pace, Task, Tasks, task_key
 from mlflow_pipes.targets.station.messages import Packer, decode_events, setup_of
 from mlflow_pipes.worker.secrets import PREFIX
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.5
 _SEE_MEMBERS_EVERY_S = 2.0
-_CANCEL_PATIENCE_S = 15.0
 _GATHER_S = 0.05
 _NOT_AGAIN_S = 10.0  # after a scheduler could not be reached, attempts fail at once
 _log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class DaskTarget:
         connect_timeout_s: how long to wait for the scheduler.
         environ: environment variables of the attempts, over those of the workers.
         memo: digests of files hashed before.
+        cancel_patience_s: how long to wait for workers to say that cancelled work has stopped.
     """
 
     runs_environments = True
@@ -98,12 +99,14 @@ class DaskTarget:
         connect_timeout_s: float = 30.0,
         environ: Mapping[str, str] | None = None,
         memo: FileMemo | None = None,
+        cancel_patience_s: float = 15.0,
     ) -> None:
         self.name = name
         self._datastore = datastore
         self._workspace = workspace
         self._environ = dict(environ or {})
         self._no_workers_timeout_s = no_workers_timeout_s
+        self._cancel_patience_s = cancel_patience_s
         self._plan = ClusterPlan(
             address, security or {}, cluster, arguments or {}, workers, minimum, maximum, idle_s, connect_timeout_s
         )
@@ -111,6 +114,7 @@ class DaskTarget:
         self._packer = Packer(Snapshots(datastore, memo, own).shipped)
         self._report: Callable[[TargetEvent], None] = lambda _: None
         self._setup = b""
+        self._stopping = Stopping(b"", cancel_patience_s, self._fail_all)
         self._tasks = Tasks()
         self._near = Nearness()
         self._pace = Pace()
@@ -140,6 +144,7 @@ class DaskTarget:
                 f"target {self.name!r} cannot send its {type(self._datastore).__name__} to workers: {error}"
             ) from error
         self._setup = pickle.dumps(setup, 5)
+        self._stopping = Stopping(self._setup, self._cancel_patience_s, self._fail_all)
         self._is_open = True
         self._thread = threading.Thread(target=self._serve, name=f"target {self.name}", daemon=True)
         self._thread.start()
@@ -179,7 +184,7 @@ class DaskTarget:
         self._is_open = False
         for attempt in self._tasks.attempts():
             self.cancel(attempt)
-        patience = time.monotonic() + _CANCEL_PATIENCE_S + 5.0
+        patience = time.monotonic() + self._cancel_patience_s + 5.0
         while self._tasks.attempts() and time.monotonic() < patience:
             self._tasks.wait_for_answer(0.1)
         self._is_ending = True
@@ -274,39 +279,22 @@ class DaskTarget:
                 tasks.append(task)
         unsent = [task for task in tasks if task.future is None]
         self._fail_all(unsent, FailureKind.CANCELLED, "cancelled before it began")
-        strays = [self._strays.popleft() for _ in range(len(self._strays))]
-        if strays and self._connection is not None:
-            asking: tuple[Connection, list[AttemptId], set[AttemptId]] = (self._connection, strays, set())
-            threading.Thread(target=self._broadcast, args=asking, daemon=True).start()
         sent = [task for task in tasks if task.future is not None]
         if sent:
             self._stop(sent, FailureKind.CANCELLED, "cancelled before it began")
+        strays = [self._strays.popleft() for _ in range(len(self._strays))]
+        if strays and self._connection is not None:
+            self._stopping.stop_strays(self._connection, strays)
 
     def _stop(self, tasks: Sequence[Task], kind: FailureKind, message: str) -> None:
-        """Have Dask forget tasks, and workers kill what is under way. They answer for that; for the rest we do."""
+        """Have Dask forget tasks, but not those that others in a bundle need, and workers kill what is under way."""
         connection = self._connection
         if connection is None or connection.is_lost:
             return  # noticed at the next turn
         needed = {id(task.future) for task in self._tasks.under_way() if not task.is_cancelled}
         forgotten = {id(task.future): task.future for task in tasks if id(task.future) not in needed}
         connection.forget(list(forgotten.values()))
-        threading.Thread(target=self._ask_to_stop, args=(connection, tasks, kind, message), daemon=True).start()
-
-    def _ask_to_stop(
-        self, connection: Connection, tasks: Sequence[Task], kind: FailureKind, message: str
-    ) -> None:  # in a thread of its own: a worker that hangs does not answer
-        attempts = [task.attempt for task in tasks]
-        known: set[AttemptId] = set()
-        asking = threading.Thread(target=self._broadcast, args=(connection, attempts, known), daemon=True)
-        asking.start()
-        asking.join(_CANCEL_PATIENCE_S)
-        if asking.is_alive():
-            message = f"{kind.value}; a worker did not answer for {_CANCEL_PATIENCE_S:g} s and may still be at it"
-        self._fail_all([task for task in tasks if task.attempt not in known], kind, message)
-
-    def _broadcast(self, connection: Connection, attempts: Sequence[AttemptId], known: set[AttemptId]) -> None:
-        with suppress(Exception):  # workers that are gone have nothing under way
-            known.update(connection.stop(self._setup, attempts))
+        self._stopping.stop(connection, tasks, kind, message)
 
     # --- what becomes of tasks ------------------------------------------------------------------------------------
 
@@ -445,7 +433,7 @@ class DaskTarget:
         if not connection.is_lost:
             leaving = threading.Thread(target=_leave, args=(connection,), daemon=True)
             leaving.start()
-            leaving.join(_CANCEL_PATIENCE_S)
+            leaving.join(self._cancel_patience_s)
         connection.close()
 
 

@@ -15,7 +15,7 @@ from mlflow_pipes.testing.target_contract import TargetContract, alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
 
 pytest.importorskip("distributed")
-from distributed import LocalCluster
+from distributed import LocalCluster, Security
 
 from mlflow_pipes.targets.dask import DaskTarget
 
@@ -31,7 +31,7 @@ def cluster(tmp_path_factory):
     with LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address=":0",
         local_directory=str(folder),
         silence_logs=50,
     ) as cluster:
@@ -273,3 +273,73 @@ def test_capacity_follows_workers_that_come_and_go(processes, datastore, tmp_pat
         assert told[-2:] == [2 * before, before]
         driver.target.cancel(sleeper.attempt)
         driver.answer(sleeper.attempt)
+
+
+def test_of_short_attempts_that_go_together_each_is_answered_and_cancelled_by_itself(
+    cluster, datastore, tmp_path, steps
+):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
+        for number in range(6):  # until it is known that they are short
+            driver.run(steps("double", datastore, x=number))
+        assignments = [steps("double", datastore, x=number) for number in range(40)]
+        for assignment in assignments:
+            driver.target.submit(assignment)
+        for assignment in assignments[::2]:
+            driver.target.cancel(assignment.attempt)
+        driver.until(lambda: all(driver.answers(assignment.attempt) for assignment in assignments))
+        for position, assignment in enumerate(assignments):
+            (answer,) = driver.answers(assignment.attempt)
+            if isinstance(answer, AttemptFailed):
+                assert position % 2 == 0
+                assert answer.failure.kind is FailureKind.CANCELLED
+        assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
+
+
+def test_a_worker_that_does_not_answer_any_more_does_not_hold_up_a_cancel(
+    processes, datastore, tmp_path, steps, pid_file
+):
+    processes.scheduler()
+    processes.worker()
+    target = target_at(processes.address, datastore, tmp_path, connect_timeout_s=20, cancel_patience_s=1.0)
+    with driving(target) as driver:
+        assignment = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        pid = begun(driver, assignment, pid_file)
+        client = target._connection.client
+        (worker,) = client.run(os.getpid).values()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            driver.target.cancel(assignment.attempt)
+            answer = driver.answer(assignment.attempt, 25)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert answer.failure.kind is FailureKind.CANCELLED
+        assert "may still be at it" in answer.failure.message
+        assert gone(pid, driver)
+
+
+def test_a_cluster_made_for_the_run_grows_with_the_work_and_is_gone_after_it(datastore, tmp_path, steps):
+    options = {"maximum": 1, "arguments": {"threads_per_worker": 1, "silence_logs": 50}}
+    with driving(target_at("", datastore, tmp_path, **options)) as driver:
+        answer = driver.run(steps("double", datastore, x=1))
+        assert isinstance(answer, AttemptSucceeded)
+        (worker,) = driver.target._connection.client.run(os.getpid).values()
+    assert not alive(worker)
+
+
+def test_an_encrypted_scheduler_is_connected_to(datastore, tmp_path, steps):
+    pytest.importorskip("cryptography")
+    certificates = Security.temporary()
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", security=certificates) as secured:
+        pem = {
+            "tls_ca_file": certificates.tls_ca_file,
+            "tls_client_cert": certificates.tls_client_cert,
+            "tls_client_key": certificates.tls_client_key,
+        }
+        files = {}
+        for name, text in pem.items():
+            files[name] = str(tmp_path / name)
+            (tmp_path / name).write_text(text)
+        options = {"security": {**files, "require_encryption": True}}
+        assert secured.scheduler_address.startswith("tls://")
+        with driving(target_at(secured.scheduler_address, datastore, tmp_path, **options)) as driver:
+            assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
