@@ -83,6 +83,8 @@ class SshTarget:
         memo: digests of files hashed before.
     """
 
+    runs_environments = True
+
     def __init__(
         self,
         name: str,

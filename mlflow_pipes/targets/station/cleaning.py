@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_pipes.environments.shelf import Shelf
 from mlflow_pipes.ports import Sweepable
 
 if TYPE_CHECKING:
     from mlflow_pipes.ports import Datastore
 
 UNUSED_S = 7 * 86_400.0
-"""Blobs that no letter asked for in so long are removed; our packages after four times that."""
+"""Blobs that no letter asked for in so long are removed; environments and our packages after four times that."""
 
 _EVERY_S = 86_400.0
 _NEW_S = 60.0  # its process may be about to start
@@ -59,6 +60,10 @@ def clean(folder: Path, store: Datastore | None, *, unused_s: float = UNUSED_S, 
         for package in folder.glob("ours-*"):
             if package.stat().st_mtime < now - 4 * unused_s:
                 shutil.rmtree(package, ignore_errors=True)
+        shelf = Shelf(folder / "environments")
+        for built in shelf.listing():
+            if built.used_at < now - 4 * unused_s:
+                shelf.remove(built.key)
     finally:
         os.close(alone)
 

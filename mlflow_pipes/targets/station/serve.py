@@ -2,7 +2,7 @@
 
 ``main FOLDER SESSION RECONNECT_S`` listens at a socket in the session's folder. It ends when it is told to, and when
 nobody has spoken to it for RECONNECT_S seconds; whatever it runs is killed then. The folder holds what sessions share:
-the store of blobs, unpacked code; what nobody used for a week is removed by whoever comes next.
+the store of blobs, unpacked code, environments; what nobody used for a week is removed by whoever comes next.
 """
 
 from __future__ import annotations
@@ -211,8 +211,9 @@ def main() -> None:
     if hold(own) is None:
         sys.exit(f"another process serves {own}")
     using = in_use(folder)
-    (folder / "code").mkdir(exist_ok=True)
-    (own / "code").symlink_to(folder / "code")  # code that is unpacked is there for the next session
+    for kept in ("code", "environments"):  # what is unpacked and built is there for the next session
+        (folder / kept).mkdir(exist_ok=True)
+        (own / kept).symlink_to(folder / kept)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(SOCKET)
     listener.listen()

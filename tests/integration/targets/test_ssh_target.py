@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_pipes import content
+from mlflow_pipes import Environment, content
+from mlflow_pipes.environments import Environments
 from mlflow_pipes.model.attempt import AttemptStarted, AttemptSucceeded, CapacityChanged, FailureKind
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.targets.ssh import SshTarget
@@ -45,12 +46,12 @@ def target_at(server, datastore, tmp_path, **options):
     return SshTarget("vm", datastore, **places, **server.options(**given))
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return LocalDatastore(tmp_path_factory.mktemp("contract") / "datastore")
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def shared(server, store, tmp_path_factory):
     targets, receivers = [], []
 
@@ -64,19 +65,23 @@ def shared(server, store, tmp_path_factory):
     targets[-1].close()
 
 
+@pytest.fixture
+def shared_driver(shared):
+    """Drives a target that is connected already: a connection for each test would take longer than most of them."""
+    started, receivers = shared
+    driver = TargetDriver(started())
+    receivers.append(driver.report)
+    return driver
+
+
 class TestSshTarget(TargetContract):
-    """A connection for each of its tests would take longer than they do: they share one until it is closed."""
+    @pytest.fixture
+    def driver(self, shared_driver):
+        return shared_driver
 
     @pytest.fixture
     def datastore(self, store):
         return store
-
-    @pytest.fixture
-    def driver(self, shared):
-        started, receivers = shared
-        driver = TargetDriver(started())
-        receivers.append(driver.report)
-        return driver
 
     @pytest.fixture(autouse=True)
     def _server(self, server):
@@ -103,6 +108,10 @@ def count_until(file, seconds):
         if Path(file).exists():
             return number
         time.sleep(seconds)
+
+def prefix(x):
+    import sys
+    return sys.prefix
 
 def size(blob):
     return len(blob)
@@ -159,16 +168,15 @@ def children(pid):
 # --- connections that break ---
 
 
-@pytest.mark.parametrize("cut", [cut_client, cut_server])
 def test_an_attempt_goes_on_while_the_connection_is_made_again_and_nothing_is_told_twice(
-    server, datastore, tmp_path, steps, cut
+    server, datastore, tmp_path, steps
 ):
     with driving(target_at(server, datastore, tmp_path, reconnect_s=20)) as driver:
         stop = tmp_path / "stop"
         assignment = steps("count_until", file=str(stop), seconds=0.002)
         driver.target.submit(assignment)
         driver.until(lambda: len(driver.lines(assignment.attempt, "stdout")) > 10)
-        cut(driver, server)
+        cut_server(driver, server)
         seen = len(driver.lines(assignment.attempt, "stdout"))
         driver.until(lambda: len(driver.lines(assignment.attempt, "stdout")) > seen + 100)
         stop.write_text("")
@@ -300,14 +308,33 @@ def test_an_input_that_was_spoilt_there_is_sent_again(server, datastore, tmp_pat
         assert len(driver.answers()) == 2
 
 
-def test_lines_arrive_while_the_step_runs(server, datastore, tmp_path, steps):
-    with driving(target_at(server, datastore, tmp_path)) as driver:
-        driver.run(steps("double", x=1))  # its processes are there
-        assignment = steps("count_until", file=str(tmp_path / "never"), seconds=60)
-        began = time.monotonic()
-        driver.target.submit(assignment)
-        driver.until(lambda: driver.lines(assignment.attempt, "stdout") == ["0"])
-        assert time.monotonic() - began < 2
+@pytest.fixture
+def shared_steps(tmp_path, store):
+    file = tmp_path / "steps_of_ssh_test.py"
+    file.write_text(STEPS)
+    return lambda name, fields=None, **arguments: assignment_of(
+        imported(file, name), store, arguments, **(fields or {})
+    )
+
+
+def test_lines_arrive_while_the_step_runs(shared_driver, tmp_path, shared_steps):
+    shared_driver.run(shared_steps("double", x=1))  # its processes are there
+    assignment = shared_steps("count_until", file=str(tmp_path / "never"), seconds=60)
+    began = time.monotonic()
+    shared_driver.target.submit(assignment)
+    shared_driver.until(lambda: shared_driver.lines(assignment.attempt, "stdout") == ["0"])
+    assert time.monotonic() - began < 2
+    shared_driver.target.cancel(assignment.attempt)
+    shared_driver.answer(assignment.attempt)
+
+
+def test_attempts_run_in_their_environments_as_these_are_there(server, shared_driver, store, tmp_path, shared_steps):
+    declared = Environment(interpreter=sys.executable, name="own")
+    resolved = Environments(tmp_path / "known", tmp_path).resolve(declared)
+    inside = shared_driver.run(shared_steps("prefix", {"environment": resolved}, x=1))
+    outside = shared_driver.run(shared_steps("prefix", x=1))
+    assert content.load(inside.output, store) == sys.prefix
+    assert content.load(outside.output, store) == str(server.folder / "bare")
 
 
 def test_nothing_of_a_session_stays_when_its_target_is_closed(server, datastore, tmp_path, steps, pid_file):
