@@ -111,20 +111,32 @@ def build(recipe: Recipe, place: Path) -> None:
 
 def _solved(environment: Environment, file: Path) -> str:
     tool = program(environment)
-    # conda reads environment.yml by a subcommand of its own, the others by the same one.
-    create = ["env", "create"] if Path(tool).name == "conda" else ["create", "--yes"]
+    if Path(tool).name == "conda":
+        raise ConfigurationError(
+            f"{environment}: conda does not tell what it would install from where; install micromamba, or name the file "
+            "that this makes: conda list --explicit > explicit.txt"
+        )
     prefix = str(file.with_name(f".{file.name}.never-made"))
-    command = [tool, *create, "--dry-run", "--json", "--prefix", prefix, "--file", str(file)]
+    command = [tool, "create", "--yes", "--dry-run", "--json", "--prefix", prefix, "--file", str(file)]
     told = output_of(command, what=f"{environment}: it cannot be solved")
     try:
-        answer: Any = json.loads(told[told.index("{") :])
-        linked = answer["actions"]["LINK"] if "actions" in answer else answer["dependencies"]
-        return _explicit(str(one["url"]) for one in linked)
+        return solution_in(told)
     except (ValueError, KeyError, TypeError) as error:
         raise WorldError(
             f"{environment}: the answer of {tool} cannot be read ({error!r}); lock it by hand, and name that file: "
-            "conda list --explicit > environment.lock"
+            "conda list --explicit > explicit.txt"
         ) from error
+
+
+def solution_in(told: str) -> str:
+    """Return the explicit list of what micromamba, or mamba from version 2, tells as JSON that it would link.
+
+    >>> print(solution_in('{"actions": {"LINK": [{"url": "https://c/noarch/a-1-0.conda"}]}}').strip())
+    @EXPLICIT
+    https://c/noarch/a-1-0.conda
+    """
+    answer: Any = json.loads(told[told.index("{") :])
+    return _explicit(str(one["url"]) for one in answer["actions"]["LINK"])
 
 
 def _explicit(urls: Iterator[str]) -> str:

@@ -93,6 +93,16 @@ def test_an_explicit_conda_list_is_a_lock(tmp_path):
     assert conda.packages_in(explicit) == {"python": "3.12.4=h194c7f8_0_cpython"}
 
 
+def test_conda_itself_takes_locked_lists_only(tmp_path, monkeypatch):
+    program = tmp_path / "conda"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "environment.yml").write_text("dependencies: [python=3.11]\n")
+    with pytest.raises(ConfigurationError, match="conda list --explicit"):
+        conda.locked(Environment(conda="environment.yml"), tmp_path, tmp_path / "known")
+
+
 def test_a_pip_section_in_a_conda_file_is_refused(tmp_path):
     (tmp_path / "environment.yml").write_text("dependencies:\n- python\n- pip:\n  - toolz\n")
     with pytest.raises(ConfigurationError, match="pip: section"):
