@@ -113,8 +113,8 @@ def _solved(environment: Environment, file: Path) -> str:
     tool = program(environment)
     if Path(tool).name == "conda":
         raise ConfigurationError(
-            f"{environment}: conda does not tell what it would install from where; install micromamba, or name the file "
-            "that this makes: conda list --explicit > explicit.txt"
+            f"{environment}: conda does not tell what it would install from where; install micromamba, or name the "
+            "file that this makes: conda list --explicit > explicit.txt"
         )
     prefix = str(file.with_name(f".{file.name}.never-made"))
     command = [tool, "create", "--yes", "--dry-run", "--json", "--prefix", prefix, "--file", str(file)]
