@@ -96,8 +96,9 @@ class Connection:
         return {AttemptId(*attempt) for of_worker in told.values() for attempt in of_worker}
 
     def leave(self) -> None:
-        """Have all workers end their stations. Waits for all."""
+        """Have all workers end their stations, and the scheduler forget what they told. Waits for all."""
         self.client.run(on_worker.leave, self.topic, on_error="ignore")
+        self.client.run_on_scheduler(_forget_topic, self.topic)
 
     def close(self) -> None:
         """Disconnect, and end the cluster if it is ours."""
@@ -169,6 +170,14 @@ class Connection:
         news = event[1]
         if isinstance(news, dict) and news.get("action") == "remove-worker" and "worker" in news:
             self._on_lost(news["worker"])
+
+
+def _forget_topic(topic: str, dask_scheduler: Any = None) -> None:
+    """Drop the events of a topic, which a scheduler keeps for as long as it lives."""
+    dask_scheduler._broker._topics.pop(topic, None)  # noqa: SLF001 - there is no public way (distributed 2026.8)
+
+
+_forget_topic.__module__ = "__main__"  # so that it is sent by value: a scheduler may not have us
 
 
 class _Call:

@@ -145,6 +145,14 @@ def test_cancelling_frees_the_slot(cluster, datastore, tmp_path, steps, pid_file
         assert isinstance(driver.run(steps("double", datastore, x=1), 10), AttemptSucceeded)
 
 
+def test_a_scheduler_keeps_nothing_of_a_target_that_is_closed(cluster, datastore, tmp_path, steps):
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
+        driver.run(steps("double", datastore, x=1))
+        topic = driver.target._connection.topic
+        assert len(cluster.scheduler.get_events(topic)) > 0
+    assert len(cluster.scheduler.get_events(topic)) == 0
+
+
 def test_lines_arrive_while_the_step_runs(cluster, datastore, tmp_path, steps):
     with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
         driver.run(steps("double", datastore, x=1))  # its processes are there
@@ -181,7 +189,7 @@ def test_a_cluster_class_that_is_not_there_is_named(datastore, tmp_path, steps):
 
 
 class DaskProcesses:
-    """A scheduler, and workers with nannies, as processes of their own."""
+    """A scheduler that has not our code, and workers with nannies, as processes of their own."""
 
     def __init__(self, folder):
         self._folder = folder
@@ -190,7 +198,8 @@ class DaskProcesses:
 
     def start(self, *arguments):
         environ = {**os.environ, "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
-        command = [sys.executable, "-c", "from dask.__main__ import main; main()", *arguments]
+        absent = "import sys; sys.modules['mlflow_pipes'] = None; " if arguments[0] == "scheduler" else ""
+        command = [sys.executable, "-c", f"{absent}from dask.__main__ import main; main()", *arguments]
         with (self._folder / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder, env=environ)
         self._running.append(process)
