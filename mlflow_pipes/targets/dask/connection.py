@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import pickle
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +125,12 @@ class Connection:
             raise
         except Exception as error:
             what = f"connect to the Dask scheduler at {plan.address}" if plan.address else f"make a {plan.cluster}"
-            raise TargetError(f"cannot {what}: {type(error).__name__}: {error}") from error
+            guard = (
+                " A script calls run below `if __name__ == '__main__':`, because the workers import it."
+                if not plan.address and isinstance(error, RuntimeError)
+                else ""
+            )
+            raise TargetError(f"cannot {what}: {type(error).__name__}: {error}{guard}") from error
         self._stack.callback(self._close_quietly, client)
         return client
 
@@ -145,6 +151,8 @@ class Connection:
         if security is not None:
             given.setdefault("security", security)
         if issubclass(make, importlib.import_module("distributed").LocalCluster):
+            given.setdefault("preload", "mlflow_pipes.targets.dask.preload")
+            given.setdefault("silence_logs", logging.CRITICAL)  # what ends badly is told by our own words
             given.setdefault("dashboard_address", ":0")  # a free port: None means 8787, and a warning where it is taken
         cluster = make(**given)
         self._stack.callback(self._close_quietly, cluster)
