@@ -43,12 +43,14 @@ class Session:
 
     Attributes:
         opened: what it has.
+        is_behind_s: how far its clock is behind ours.
 
     Raises:
         TargetError: it cannot be begun; says why and what helps.
     """
 
     opened: Opened
+    is_behind_s: float = 0.0
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class Session:
             case Told(events):
                 self._on_told(events, absent)
             case Opened() as opened:
+                self.is_behind_s = time.time() - opened.now
                 self.opened = opened
                 self._answered.set()
             case Refused(message):

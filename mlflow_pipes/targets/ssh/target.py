@@ -32,6 +32,7 @@ from mlflow_pipes.model.attempt import (
 )
 from mlflow_pipes.ports import Portable
 from mlflow_pipes.snapshot.taking import Snapshots
+from mlflow_pipes.targets.ssh.clocks import by_our_clock
 from mlflow_pipes.targets.ssh.machine import FOLDER, Machine
 from mlflow_pipes.targets.station.letters import Open, Opened, blobs_of_snapshot, blobs_of_work
 from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, setup_of
@@ -245,6 +246,8 @@ class SshTarget:
         else:
             task.is_sent = True
             session.send(message, needs)
+            if self._session is not session:  # it was lost meanwhile, and who said so may not have seen this one
+                self._fail(task, FailureKind.LOST, f"the station on {self._machine.where} was lost")
 
     def _cancel_all(self) -> None:
         while self._cancelled:
@@ -317,7 +320,9 @@ class SshTarget:
     # --- what it tells, from the session's thread -----------------------------------------------------------------
 
     def _on_told(self, encoded: bytes, absent: Mapping[Digest, Absence]) -> None:
-        for event in decode_events(encoded):
+        session = self._session
+        for told in decode_events(encoded):
+            event = told if session is None else by_our_clock(told, session.is_behind_s)
             if isinstance(event, CapacityChanged):
                 continue  # a station has nothing to say of that
             task = self._get(event.attempt)

@@ -33,12 +33,17 @@ class Open(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """From there: the station has begun, and has this much."""
+    """From there: the station has begun, and has this much.
+
+    Attributes:
+        now: seconds since the epoch, by the clock there.
+    """
 
     slots: int
     memory_bytes: int
     gpus: int
     host: str
+    now: float
 
 
 class Refused(NamedTuple):

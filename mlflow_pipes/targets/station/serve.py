@@ -63,6 +63,7 @@ class Session:
         self._station: Station | None = None
         self._todo: queue.SimpleQueue[tuple[Message | End, Mapping[Digest, Absence]] | None] = queue.SimpleQueue()
         self._doing = threading.Thread(target=self._do_all, name="doing", daemon=True)
+        self._given: set[AttemptId] = set()  # that the station has, and has not answered
         self._is_over = self._is_ending = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._lost_at = time.monotonic()
@@ -135,7 +136,7 @@ class Session:
         except (PipesError, OSError) as error:
             self._post.send(pickle.dumps(Refused(str(error)), 5))
             return
-        opened = Opened(slots, capacity.memory_bytes(), gpus, socket.gethostname())
+        opened = Opened(slots, capacity.memory_bytes(), gpus, socket.gethostname(), time.time())
         self._post.send(pickle.dumps(opened, 5))
 
     def _do_all(self) -> None:
@@ -158,7 +159,13 @@ class Session:
             if self._station is None:
                 raise TargetError("there is no station here")
             failed = next((one.why for one in absent.values() if one.is_ours), "")
-            if isinstance(message, Cancel) or not failed:
+            if isinstance(message, Cancel):
+                self._station.do(message)
+                if message.attempt not in self._given:  # its blobs are on their way: it will not begin
+                    self._fail(message.attempt, "cancelled before it began", FailureKind.CANCELLED)
+                return
+            if not failed:
+                self._given.add(message.assignment.attempt)
                 self._station.do(message)
                 return
         except PipesError as error:
@@ -166,9 +173,9 @@ class Session:
         if isinstance(message, Work):
             self._fail(message.assignment.attempt, f"on {socket.gethostname()}: {failed}")
 
-    def _fail(self, attempt: AttemptId, message: str) -> None:
+    def _fail(self, attempt: AttemptId, message: str, kind: FailureKind = FailureKind.WORLD) -> None:
         now = time.time()
-        failure = Failure(FailureKind.WORLD, message)
+        failure = Failure(kind, message)
         self._report([AttemptFailed(attempt, failure, now, now, host=socket.gethostname())])
 
     # --- what the station says ------------------------------------------------------------------------------------
@@ -185,6 +192,7 @@ class Session:
         self._tell(batch)
 
     def _answer(self, answer: AttemptSucceeded | AttemptFailed) -> None:
+        self._given.discard(answer.attempt)
         needs: set[Digest] = set()
         if self.store is not None:
             if isinstance(answer, AttemptFailed) and answer.failure.kind is FailureKind.INPUT:

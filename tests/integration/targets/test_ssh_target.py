@@ -1,5 +1,6 @@
 """Attempts on another machine by a real ssh server: the contract, and what becomes of them when things break."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -113,6 +114,9 @@ def prefix(x):
     import sys
     return sys.prefix
 
+def touch(blob, file):
+    Path(file).write_text("")
+
 def size(blob):
     return len(blob)
 
@@ -125,6 +129,15 @@ def steps(tmp_path, datastore):
     file.write_text(STEPS)
     return lambda name, fields=None, **arguments: assignment_of(
         imported(file, name), datastore, arguments, **(fields or {})
+    )
+
+
+@pytest.fixture
+def shared_steps(tmp_path, store):
+    file = tmp_path / "steps_of_ssh_test.py"
+    file.write_text(STEPS)
+    return lambda name, fields=None, **arguments: assignment_of(
+        imported(file, name), store, arguments, **(fields or {})
     )
 
 
@@ -157,8 +170,9 @@ def cut_client(driver, server):
 
 def cut_server(driver, server):
     for pid in server.connections():
-        for child in (*children(pid), pid):
-            os.kill(child, signal.SIGKILL)
+        for one in (*children(pid), pid):
+            with contextlib.suppress(ProcessLookupError):  # it ended with its child
+                os.kill(one, signal.SIGKILL)
 
 
 def children(pid):
@@ -294,6 +308,17 @@ def test_inputs_and_code_are_sent_once_and_outputs_come_back(server, datastore, 
     assert len({(state.st_ino, state.st_mtime_ns) for states_of in states for state in states_of}) == 1
 
 
+def test_a_cancelled_attempt_does_not_wait_for_its_inputs(shared_driver, shared_steps, tmp_path):
+    shared_driver.run(shared_steps("double", x=1))
+    touches = shared_steps("touch", blob=os.urandom(150_000_000), file=str(tmp_path / "touched"))
+    shared_driver.target.submit(touches)
+    shared_driver.until(lambda: shared_driver.target._tasks[touches.attempt].is_sent)
+    shared_driver.target.cancel(touches.attempt)
+    assert shared_driver.answer(touches.attempt).failure.message == "cancelled before it began"
+    assert isinstance(shared_driver.run(shared_steps("double", x=2)), AttemptSucceeded)
+    assert not (tmp_path / "touched").exists()
+
+
 def test_an_input_that_was_spoilt_there_is_sent_again(server, datastore, tmp_path, steps):
     blob = os.urandom(200_000)
     with driving(target_at(server, datastore, tmp_path, workers=1)) as driver:
@@ -306,15 +331,6 @@ def test_an_input_that_was_spoilt_there_is_sent_again(server, datastore, tmp_pat
         answer = driver.run(steps("size", blob=blob))
         assert content.load(answer.output, datastore) == 200_000
         assert len(driver.answers()) == 2
-
-
-@pytest.fixture
-def shared_steps(tmp_path, store):
-    file = tmp_path / "steps_of_ssh_test.py"
-    file.write_text(STEPS)
-    return lambda name, fields=None, **arguments: assignment_of(
-        imported(file, name), store, arguments, **(fields or {})
-    )
 
 
 def test_lines_arrive_while_the_step_runs(shared_driver, tmp_path, shared_steps):

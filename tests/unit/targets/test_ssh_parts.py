@@ -6,7 +6,9 @@ import time
 import pytest
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptStarted, Failure, FailureKind, LogLine
 from mlflow_pipes.stores.local import LocalDatastore
+from mlflow_pipes.targets.ssh.clocks import by_our_clock
 from mlflow_pipes.targets.ssh.machine import Machine
 from mlflow_pipes.targets.ssh.shipment import shipment_for, soabi_here
 from mlflow_pipes.targets.ssh.troubles import explained
@@ -52,15 +54,25 @@ def test_a_package_is_named_by_its_content_and_brings_what_is_missing_only():
     bare, full = shipment_for(soabi_here(), ("blake3", "cloudpickle")), shipment_for(soabi_here(), ())
     assert shipment_for("another", ()).name == full.name
     assert bare.name != full.name
-    brought = {name.partition("/")[0] for name, _ in bare.files} - {name.partition("/")[0] for name, _ in full.files}
+    brought = {name.partition("/")[0] for name in bare.files.keys() - full.files.keys()}
     assert {"blake3", "cloudpickle"} <= brought
-    assert "mlflow_pipes" in {name.partition("/")[0] for name, _ in full.files}
+    assert "mlflow_pipes/__init__.py" in full.files
 
 
 def test_binaries_of_another_kind_of_machine_are_left_to_its_pip():
     shipment = shipment_for("cpython-311-aarch64-linux-gnu linux-aarch64", ("blake3",))
     assert shipment.install == ("blake3>=1.0",)
-    assert not any(name.startswith("blake3/") for name, _ in shipment.files)
+    assert not any(name.startswith("blake3/") for name in shipment.files)
+
+
+def test_times_of_a_machine_whose_clock_is_wrong_are_told_by_ours():
+    attempt = AttemptId("run", "node", 1)
+    line, started = LogLine(attempt, "stdout", "text", 100.0), AttemptStarted(attempt, 100.0)
+    failed = AttemptFailed(attempt, Failure(FailureKind.LOST, "why"), 100.0, 101.0)
+    assert by_our_clock(line, -90.0).at == 10.0
+    assert by_our_clock(started, 5.0).started_at == 105.0
+    assert (by_our_clock(failed, 5.0).started_at, by_our_clock(failed, 5.0).ended_at) == (105.0, 106.0)
+    assert by_our_clock(line, 0.2) is line
 
 
 @pytest.fixture
