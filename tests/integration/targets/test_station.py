@@ -1,4 +1,4 @@
-"""A station keeps the contract of targets, with the orchestrator's code in a place that only a snapshot leads to."""
+"""What a station adds to local workers; that it keeps the contract of targets is tested with those that have one."""
 
 import shutil
 import sys
@@ -16,7 +16,7 @@ from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, encode_events, setup_of
 from mlflow_pipes.targets.station.station import Station
-from mlflow_pipes.testing.target_contract import TargetContract, alive
+from mlflow_pipes.testing.target_contract import alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
 from mlflow_pipes.worker.sources import SourceChangedError
 
@@ -61,15 +61,6 @@ class StationTarget:
 
     def close(self):
         self.station.close()
-
-
-class TestStation(TargetContract):
-    @pytest.fixture
-    def datastore(self, tmp_path):
-        return LocalDatastore(tmp_path / "datastore")
-
-    def make_target(self, datastore, folder):
-        return StationTarget("station", datastore, folder / "station")
 
 
 @pytest.fixture
