@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_pipes.display.look import STATUS_STYLE, Line, Look, cells, clip, pad
 from mlflow_pipes.display.progress import SHOWN_MEMBERS, NameProgress, RunProgress, StepProgress, problem_of, why_ended
-from mlflow_pipes.display.words import duration, short_id, ticking
+from mlflow_pipes.display.words import duration, short_id, ticking, usage_words
 from mlflow_pipes.model.run import Status
 
 if TYPE_CHECKING:
@@ -134,14 +134,7 @@ def _single(step: StepProgress, look: Look, now: float, label: str, tick: int) -
     sign = look.spinner(tick) if status is Status.RUNNING else look.symbol(status)
     line: Line = [(f"  {sign} ", style), (label, "dim" if style == "dim" else ""), ("  ", "")]
     if status is Status.RUNNING:
-        line.append((ticking(step.elapsed_s(now)), "cyan"))
-        if step.attempt > 1:
-            line.append((f"  attempt {step.attempt}", "yellow"))
-        if step.total > 0:
-            share = step.done / step.total
-            line.append((f"  {look.bar(share, 16)} {100 * min(share, 1):.0f}%", "cyan"))
-        if step.note:
-            line.append((f"  {step.note}", "dim"))
+        line += _under_way(step, look, now)
     elif status is Status.SUCCEEDED:
         if step.started_at is not None:
             line.append((duration(step.elapsed_s(now)), "dim"))
@@ -155,6 +148,20 @@ def _single(step: StepProgress, look: Look, now: float, label: str, tick: int) -
             line.append((why_ended(step), "dim"))
     elif status is Status.QUEUED and step.attempt:
         line.append((f"waits for attempt {step.attempt + 1}: {problem_of(step)}", "yellow"))
+    return line
+
+
+def _under_way(step: StepProgress, look: Look, now: float) -> Line:
+    line: Line = [(ticking(step.elapsed_s(now)), "cyan")]
+    if step.attempt > 1:
+        line.append((f"  attempt {step.attempt}", "yellow"))
+    if step.total > 0:
+        share = step.done / step.total
+        line.append((f"  {look.bar(share, 16)} {100 * min(share, 1):.0f}%", "cyan"))
+    if step.note:
+        line.append((f"  {step.note}", "dim"))
+    if step.usage is not None:
+        line.append((f"  {usage_words(step.usage)}", "dim"))
     return line
 
 

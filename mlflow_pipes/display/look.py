@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 from mlflow_pipes.model.run import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 Span: TypeAlias = tuple[str, str]
 """A piece of a line and its style: ``""`` or words such as ``bold``, ``dim``, ``red``."""
@@ -61,7 +61,8 @@ _ASCII_SYMBOL = {
 }
 _UNICODE_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_SPINNER = "|/-\\"
-_SAMPLE = "✓✗↺·▸○■│█░…⠋"
+_BARS = "▁▂▃▄▅▆▇█"
+_SAMPLE = "✓✗↺·▸○■│█░…⠋" + _BARS
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,12 @@ class Look:
         filled = round(min(max(share, 0.0), 1.0) * cells)
         full, empty = ("█", "░") if self.unicode else ("#", "-")
         return full * filled + empty * (cells - filled)
+
+    def sparkline(self, values: Sequence[float], most: float) -> str:
+        """Return a line of bars, one for each value, the largest possible of which is *most*; empty without Unicode."""
+        if not self.unicode or most <= 0:
+            return ""
+        return "".join(_BARS[min(len(_BARS) - 1, int(value / most * len(_BARS)))] for value in values)
 
     @property
     def rule(self) -> str:

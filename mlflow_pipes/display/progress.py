@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mlflow_pipes.model.attempt import AttemptStarted, Failure, Progress, TargetEvent
+from mlflow_pipes.model.attempt import AttemptStarted, Failure, Progress, TargetEvent, UsageSample
 from mlflow_pipes.model.blame import RootCauses, is_inner, told_failure
 from mlflow_pipes.model.run import (
     AttemptEnded,
+    AttemptSampled,
     Record,
     RunEnded,
     RunStarted,
@@ -50,6 +51,7 @@ class StepProgress:
         "started_at",
         "status",
         "total",
+        "usage",
     )
 
     def __init__(self, node: str, name: str, kind: str, depth: int) -> None:
@@ -66,6 +68,7 @@ class StepProgress:
         self.note = ""
         self.reason = ""
         self.failure: Failure | None = None
+        self.usage: UsageSample | None = None
         self.line: NameProgress
 
     def elapsed_s(self, now: float) -> float:
@@ -170,6 +173,9 @@ class RunProgress:
         elif isinstance(record, AttemptEnded):
             if record.failure is not None and (step := self._by_id.get(record.step_run_id)) is not None:
                 step.failure = record.failure
+        elif isinstance(record, AttemptSampled):
+            if (step := self._by_id.get(record.step_run_id)) is not None:
+                step.usage = record.sample
         elif isinstance(record, StepTracked):
             self._tracked(record.step_run_id, record.tracked)
         elif isinstance(record, RunStarted):
@@ -191,6 +197,7 @@ class RunProgress:
                 step.attempt = event.attempt.number
                 step.started_at = event.started_at
                 step.done = step.total = 0.0
+                step.usage = None
                 self._move(step, Status.RUNNING)
 
     def _declared(self, record: StepDeclared) -> None:

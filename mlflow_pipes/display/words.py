@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow_pipes.model.attempt import UsageSample
+
 
 def short_id(run_id: str) -> str:
     """Return the part of a run's id that people type: its first eight digits.
@@ -62,6 +67,18 @@ def count(amount: int, noun: str) -> str:
     ('1 step', '1,200 steps')
     """
     return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def usage_words(sample: UsageSample) -> str:
+    """Return what an attempt uses at a moment; 100 % is one processor.
+
+    >>> from mlflow_pipes.model.attempt import AttemptId, GpuUse, UsageSample
+    >>> usage_words(UsageSample(AttemptId("r", "train", 1), 0.0, 1.5, 3 * 1024**3, (GpuUse(80.0, 2 * 1024**3),)))
+    'cpu 150%, memory 3.0 GiB, gpu 80% 2.0 GiB'
+    """
+    words = [f"cpu {100 * sample.cpus:.0f}%", f"memory {size(sample.memory_bytes)}"]
+    words += [f"gpu {gpu.percent:.0f}% {size(gpu.memory_bytes)}" for gpu in sample.gpus]
+    return ", ".join(words)
 
 
 def size(amount_bytes: float) -> str:

@@ -35,6 +35,7 @@ from mlflow_pipes.model.attempt import (
     LogLine,
     Progress,
     TargetEvent,
+    UsageSample,
 )
 from mlflow_pipes.model.graph import Graph, StepNode
 from mlflow_pipes.model.run import (
@@ -179,6 +180,8 @@ class Conductor:
                 self.tell(messages.Started(event.attempt.node, event.attempt.number), now)
             case Progress():
                 self._recorder.progress(event, now)
+            case UsageSample():
+                self._recorder.sampled(event, now)
             case CapacityChanged():
                 self.tell(messages.Resized(event.target, event.capacity), now)
             case _:

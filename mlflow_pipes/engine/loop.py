@@ -196,6 +196,7 @@ class Engine:
 
     def _heartbeat(self, now: float) -> None:
         self._next_heartbeat = self._clock.monotonic() + HEARTBEAT_EVERY_S
+        self._recorder.late_progress(now)
         heard = self._ledger.heartbeat(self._started.run_id, now)
         if heard.cancel_requested:
             self._conductor.tell(messages.CancelRequested(heard.reason or CANCELLED_ELSEWHERE), now)

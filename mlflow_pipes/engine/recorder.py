@@ -12,11 +12,12 @@ from mlflow_pipes import content
 from mlflow_pipes.engine.effects import is_effect
 from mlflow_pipes.engine.observers import Observers
 from mlflow_pipes.model.artifact import Artifact
-from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine, Progress
+from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, LogLine, Progress, UsageSample
 from mlflow_pipes.model.graph import Constant, GroupNode, StepNode, Stored
 from mlflow_pipes.model.run import (
     Answer,
     AttemptEnded,
+    AttemptSampled,
     CodeSeen,
     EntryForgotten,
     KeyReleased,
@@ -36,8 +37,8 @@ COMMIT_WITHIN_S = 0.02
 """Records wait at most this long, so that kill -9 loses at most that much finished work."""
 
 
-PROGRESS_EVERY_S = 2.0
-"""A step's progress stands in the log at most so often."""
+PROGRESS_EVERY_S = 1.0
+"""A step's progress stands in the log at most so often; what came in between is told with the next heartbeat."""
 
 _KEYED = (OutputCached, KeyReleased, EntryForgotten)
 """Records that change what a look-up answers."""
@@ -103,6 +104,7 @@ class Recorder:
         self._oldest: float | None = None
         self._mask = mask_of_process()
         self._progress_at: dict[str, float] = {}
+        self._late_progress: dict[str, Progress] = {}
 
     def add(self, record: Record, now: float) -> None:
         """Hold a record until the next commit."""
@@ -151,12 +153,29 @@ class Recorder:
         """Show observers how far a step is; from time to time the log is told, for those who look from elsewhere."""
         self.observers.seen(event)
         since = now - self._progress_at.get(event.attempt.node, -math.inf)
-        if self._log is not None and not 0 <= since < PROGRESS_EVERY_S:
-            self._progress_at[event.attempt.node] = now
-            text = f"{event.done:g} of {event.total:g} {event.text}".rstrip()
-            self._log.append(LogLine(event.attempt, "progress", text, now))
-            if self._oldest is None:
-                self._oldest = now
+        if 0 <= since < PROGRESS_EVERY_S:
+            self._late_progress[event.attempt.node] = event
+        else:
+            self._log_progress(event, now)
+
+    def late_progress(self, now: float) -> None:
+        """Tell the log of progress that it was not told of because another was just before."""
+        for event in list(self._late_progress.values()):
+            self._log_progress(event, now)
+
+    def _log_progress(self, event: Progress, now: float) -> None:
+        self._late_progress.pop(event.attempt.node, None)
+        if self._log is None:
+            return
+        self._progress_at[event.attempt.node] = now
+        text = f"{event.done:g} of {event.total:g} {event.text}".rstrip()
+        self._log.append(LogLine(event.attempt, "progress", text, now))
+        if self._oldest is None:
+            self._oldest = now
+
+    def sampled(self, sample: UsageSample, now: float) -> None:
+        """Record what an attempt uses of its machine."""
+        self.add(AttemptSampled(self._run_id, self._ids[sample.attempt.node], sample), now)
 
     def declare(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode], now: float) -> None:
         """Record groups, nodes and the code fingerprints of their steps: the graph's, or what a step returned."""
@@ -243,6 +262,9 @@ class Recorder:
 
     def attempt_ended(self, event: AttemptSucceeded | AttemptFailed, target: str, now: float) -> None:
         """Record the end of one attempt."""
+        late = self._late_progress.get(event.attempt.node)
+        if late is not None:
+            self._log_progress(late, now)
         effect = is_effect(self._nodes[event.attempt.node])
         self.add(
             AttemptEnded(

@@ -13,7 +13,12 @@ _DEAD_STATES = frozenset({b"Z", b"X", b"x"})  # zombie, dead: its memory is gone
 
 
 class ProcessStat(NamedTuple):
-    """What Linux tells of a process: its relatives, and its start in clock ticks since boot."""
+    """What Linux tells of a process: its relatives, its start in clock ticks since boot, and what it has used.
+
+    Attributes:
+        cpu_ticks: of processor time, its own and that of children whose end it has seen.
+        resident_pages: of memory.
+    """
 
     pid: int
     alive: bool
@@ -21,6 +26,8 @@ class ProcessStat(NamedTuple):
     group: int
     session: int
     start_ticks: int
+    cpu_ticks: int
+    resident_pages: int
 
 
 def stat_of(pid: int) -> ProcessStat | None:
@@ -37,7 +44,9 @@ def stat_of(pid: int) -> ProcessStat | None:
     # counted here begin after it with the third, the state.
     fields = text[text.rindex(b")") + 2 :].split()
     parent, group, session = map(int, fields[1:4])
-    return ProcessStat(pid, fields[0] not in _DEAD_STATES, parent, group, session, int(fields[19]))
+    cpu_ticks = sum(map(int, fields[11:15]))
+    alive = fields[0] not in _DEAD_STATES
+    return ProcessStat(pid, alive, parent, group, session, int(fields[19]), cpu_ticks, int(fields[21]))
 
 
 @functools.cache

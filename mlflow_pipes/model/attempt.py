@@ -175,6 +175,31 @@ class Progress:
     text: str = ""
 
 
+class GpuUse(NamedTuple):
+    """How busy a graphics processor is, and how much of its memory is taken, by whomever."""
+
+    percent: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSample:
+    """What an attempt uses of its machine, told now and then once it has run for a while.
+
+    Attributes:
+        at: seconds since the epoch, UTC.
+        cpus: how many processors it kept busy, on average since the sample before.
+        memory_bytes: resident memory of its process and all that this one started; what they share counts in each.
+        gpus: of the graphics processors that it has to itself, where NVIDIA's driver tells.
+    """
+
+    attempt: AttemptId
+    at: float
+    cpus: float
+    memory_bytes: int
+    gpus: tuple[GpuUse, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a target can hold at once.
@@ -205,4 +230,6 @@ class CapacityChanged:
     capacity: Capacity
 
 
-TargetEvent: TypeAlias = AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress | CapacityChanged
+TargetEvent: TypeAlias = (
+    AttemptStarted | AttemptSucceeded | AttemptFailed | LogLine | Progress | UsageSample | CapacityChanged
+)

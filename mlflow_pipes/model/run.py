@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact
-from mlflow_pipes.model.attempt import Failure, Usage
+from mlflow_pipes.model.attempt import Failure, Usage, UsageSample
 from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.step import CodeFingerprint
 from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensAwaited, TokensReturned
@@ -166,6 +166,15 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptSampled:
+    """What an attempt under way uses of its machine."""
+
+    run_id: str
+    step_run_id: str
+    sample: UsageSample
+
+
+@dataclass(frozen=True, slots=True)
 class StepTracked:
     """What the deciding attempt of a step logged."""
 
@@ -231,6 +240,7 @@ Record: TypeAlias = (
     | StepDeclared
     | StepChanged
     | AttemptEnded
+    | AttemptSampled
     | StepTracked
     | OutputCached
     | KeyReleased

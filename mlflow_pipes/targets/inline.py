@@ -22,6 +22,7 @@ from mlflow_pipes.model.attempt import (
     LogLine,
 )
 from mlflow_pipes.targets.lines import Lines
+from mlflow_pipes.targets.own_use import OwnUse
 from mlflow_pipes.worker.execute import execute
 from mlflow_pipes.worker.logs import lines_to
 from mlflow_pipes.worker.secrets import Mask, values
@@ -70,6 +71,7 @@ class InlineTarget:
         self._report: Callable[[TargetEvent], None] | None = None
         self._worker = f"{name}/{os.getpid()}"
         self._host = socket.gethostname()
+        self._use: OwnUse | None = None
 
     def start(self, report: Callable[[TargetEvent], None]) -> None:
         """Make ready to take attempts."""
@@ -111,6 +113,9 @@ class InlineTarget:
         while self._waiting:
             self._answer_cancelled(self._waiting.popleft(), "the target was closed before it began")
         self._report = None
+        if self._use is not None:
+            self._use.close()
+            self._use = None
 
     def _run(self, assignment: Assignment, report: Callable[[TargetEvent], None]) -> None:
         attempt = assignment.attempt
@@ -121,6 +126,8 @@ class InlineTarget:
             report(LogLine(attempt, stream, mask(text), time.time()))
 
         folder = os.getcwd()  # noqa: PTH109 - given back to chdir as it was
+        self._use = self._use or OwnUse(report)
+        self._use.begin(attempt)
         try:
             with (
                 _teed("stdout", line, self.shows_output),
@@ -136,6 +143,7 @@ class InlineTarget:
                     emit=report,
                 )
         finally:
+            self._use.end()
             os.chdir(folder)
         if isinstance(ended, AttemptFailed) and ended.failure.exception[:1] == ("KeyboardInterrupt",):
             report(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import NotFoundError, suggest
 from mlflow_pipes.model.artifact import Artifact
-from mlflow_pipes.model.attempt import Failure
+from mlflow_pipes.model.attempt import Failure, UsageSample
 from mlflow_pipes.model.blame import RootCauses, told_failure
 from mlflow_pipes.model.run import AttemptEnded, SourceState, Status
 from mlflow_pipes.model.tracked import Tracked
@@ -117,6 +117,11 @@ class StepRun:
     def history(self) -> tuple[AttemptEnded, ...]:
         """Every ended attempt, in order."""
         return self._runs.attempts(self)
+
+    @cached_property
+    def usage(self) -> tuple[UsageSample, ...]:
+        """What its attempts used of their machines, in order of time; none for attempts of less than two seconds."""
+        return self._runs.samples(self)
 
     @property
     def warnings(self) -> tuple[str, ...]:

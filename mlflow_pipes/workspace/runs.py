@@ -20,6 +20,7 @@ from mlflow_pipes.workspace.explain import Ingredients
 from mlflow_pipes.workspace.records import Run, StepRun
 
 if TYPE_CHECKING:
+    from mlflow_pipes.model.attempt import UsageSample
     from mlflow_pipes.ports import Datastore
     from mlflow_pipes.scheduling.critical_path import Link
     from mlflow_pipes.workspace.ledger.history import History
@@ -146,6 +147,14 @@ class Runs:
         from mlflow_pipes.workspace.ledger.rows import attempt_from_row
 
         return tuple(attempt_from_row(step.run_id, row) for row in self.history.attempts(step.id))
+
+    def samples(self, step: StepRun) -> tuple[UsageSample, ...]:
+        """Return what the attempts of a step used of their machines while they ran."""
+        from mlflow_pipes.model.attempt import AttemptId
+        from mlflow_pipes.workspace.ledger.rows import sample_from_row
+
+        rows = self.history.samples(step.id)
+        return tuple(sample_from_row(AttemptId(step.run_id, step.node, row.number), row) for row in rows)
 
     def critical_path(self, run: Run) -> tuple[Link, ...]:
         """Return the chain of steps and waits that made a run as long as it is."""

@@ -8,6 +8,7 @@ import click
 
 from mlflow_pipes.cli.critical_path import path_record, write_path
 from mlflow_pipes.cli.moments import local_time, utc_now
+from mlflow_pipes.cli.one_step import step_lines, usage_record
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
 from mlflow_pipes.cli.records import describe, metrics_by_node, run_record
 from mlflow_pipes.cli.standard_options import existing, reads_workspace
@@ -25,16 +26,28 @@ SHOWN_STEPS = 100
 SHOWN_WARNINGS = 10
 
 
-@click.command("show", help="Show a run: its steps, durations, metrics and outputs.")
+@click.command(
+    "show",
+    help="Show a run: its steps, durations, metrics and outputs; of one step also what it used of its machine.",
+)
 @click.argument("run", default="latest", metavar="[RUN]")
+@click.argument("step", required=False, metavar="[STEP]")
 @click.option("--all", "everything", is_flag=True, help=f"Show every step, also when there are over {SHOWN_STEPS}.")
 @click.option("--critical-path", "path", is_flag=True, help="Show what made the run as long as it is, step by step.")
 @reads_workspace
-def command(*, run: str, workspace: str | None, everything: bool, path: bool, as_json: bool) -> None:
-    """Write one run."""
+def command(*, run: str, step: str | None, workspace: str | None, everything: bool, path: bool, as_json: bool) -> None:
+    """Write one run, or one step of it."""
+    if step is not None and path:
+        raise click.UsageError("--critical-path is of a whole run: leave STEP out")
     with existing(workspace) as home:
         found = home.runs.get(run)
-        if as_json:
+        if step is not None:
+            part = found.part(step)
+            if as_json:
+                write_json(usage_record(part))
+            else:
+                write_lines(step_lines(part))
+        elif as_json:
             begin = found.started_at.timestamp()
             write_json(run_record(found) | ({"critical_path": path_record(found.critical_path, begin)} if path else {}))
         elif path:

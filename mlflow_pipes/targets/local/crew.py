@@ -20,7 +20,7 @@ from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink, ended_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mlflow_pipes.targets.local.crews import Key
 
@@ -41,6 +41,10 @@ class Listener(Protocol):
 
     def wrote(self, link: WorkerLink, output: Output, lines: list[str]) -> None:
         """A worker wrote lines."""
+        ...
+
+    def measured(self, link: WorkerLink, measured: wire.Measured) -> None:
+        """A busy worker was looked at."""
         ...
 
     def gone(self, link: WorkerLink) -> None:
@@ -122,7 +126,7 @@ class Crew:
         if link.state in {State.DYING, State.DEAD, State.GONE}:
             return
         link.state = State.DYING
-        link.deadline = link.overdue = None
+        link.deadline = link.overdue = link.looks = None
         link.verdict = (kind, message)
         if link.pid is not None:
             kill_tree(link.pid)
@@ -138,17 +142,35 @@ class Crew:
         for key, events in self._selector.select(0):
             key.data(events)
         now = time.monotonic()
+        to_look_at = []
         for link in list(self.links.values()):
+            if link.looks is not None and link.looks.due <= now:
+                link.looks.looked(now)
+                to_look_at.append(link)
             if link.deadline is None or link.deadline > now:
                 continue
             if link.state is State.DEAD:
                 self._bury(link)
             elif link.overdue is not None:
                 self.kill(link, *link.overdue)
+        if to_look_at:
+            self._look_at(to_look_at)
 
     def next_deadline(self) -> float | None:
         """Return when ``poll`` is to be called at the latest."""
-        return min((link.deadline for link in self.links.values() if link.deadline is not None), default=None)
+        times = [link.deadline for link in self.links.values() if link.deadline is not None]
+        times += [link.looks.due for link in self.links.values() if link.looks is not None]
+        return min(times, default=None)
+
+    def _look_at(self, links: Iterable[WorkerLink]) -> None:
+        """Ask what busy workers use."""
+        workers = {}
+        for link in links:
+            assignment = link.assignment
+            if link.pid is not None and assignment is not None:
+                workers[link.pid] = assignment.environ.get("CUDA_VISIBLE_DEVICES", "") if assignment.gpus else ""
+        if workers and self._zygote is not None:
+            self._zygote.measure(workers)
 
     def close(self) -> None:
         """Wait until all workers, which were killed or told to exit, are gone; then end the zygote."""
@@ -256,6 +278,8 @@ class Crew:
                         kill_tree(link.pid)
                 elif isinstance(notice, wire.Exited) and link.pid == notice.pid:
                     self._on_exited(link, f"its worker process {ended_by(notice.code, notice.signal)}")
+                elif isinstance(notice, wire.Measured) and link.pid == notice.pid and link.state is State.BUSY:
+                    self._listener.measured(link, notice)
 
     def _on_zygote_stderr(self, _events: int) -> None:
         if self._zygote is not None and not self._zygote.read_stderr():

@@ -24,7 +24,7 @@ from mlflow_pipes.worker.secrets import PREFIX, Mask, values
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlflow_pipes.model.attempt import Assignment, TargetEvent
+    from mlflow_pipes.model.attempt import Assignment, TargetEvent, UsageSample
     from mlflow_pipes.targets.local.worker_link import Output, WorkerLink
 
 
@@ -70,6 +70,11 @@ class Reporter:
             self._report(LogLine(assignment.attempt, "logging", text, message.at))
         else:
             self._report(Progress(assignment.attempt, message.done, message.total, message.text))
+
+    def sampled(self, sample: UsageSample | None) -> None:
+        """Tell what an attempt uses."""
+        if sample is not None:
+            self._report(sample)
 
     def note(self, assignment: Assignment, text: str) -> None:
         """Tell something of our own about an attempt, among its output."""

@@ -17,6 +17,7 @@ from mlflow_pipes.targets.local import spare_zygote, wire
 from mlflow_pipes.targets.local.crews import Crews, elsewhere, key_of
 from mlflow_pipes.targets.local.gpus import named_gpus, seeing_its_gpus
 from mlflow_pipes.targets.local.reporter import Reporter
+from mlflow_pipes.targets.local.sampling import Looks
 from mlflow_pipes.targets.local.worker_link import Output, State, WorkerLink
 from mlflow_pipes.targets.local.zygote_link import ZygoteLink
 from mlflow_pipes.worker.execute import scratch_folder
@@ -202,6 +203,11 @@ class LocalTarget:
         """Take what a worker wrote."""
         self._reporter.lines(link, output, lines)
 
+    def measured(self, link: WorkerLink, measured: wire.Measured) -> None:
+        """Take what a worker uses."""
+        if link.assignment is not None and link.looks is not None:
+            self._reporter.sampled(link.looks.sample(link.assignment.attempt, measured))
+
     def gone(self, link: WorkerLink) -> None:
         """Answer for the attempt of a dead worker."""
         if link.assignment is not None:
@@ -268,6 +274,7 @@ class LocalTarget:
         crew = self._crews.of(link)
         crew.hear(link)
         link.started_at = time.time()
+        link.looks = Looks(time.monotonic())
         link.last_errors.clear()
         if assignment.timeout_s is not None:
             message = f"took longer than timeout_s={assignment.timeout_s:g}; its process was killed"
@@ -281,7 +288,7 @@ class LocalTarget:
             self._reporter.started(link, assignment)
 
     def _on_ended(self, link: WorkerLink, assignment: Assignment, ended: wire.Ended) -> None:
-        link.assignment = link.deadline = link.overdue = None
+        link.assignment = link.deadline = link.overdue = link.looks = None
         if ended.stale and link.state is State.BUSY:
             self._crews.of(link).let_go(link)
             self._restarted.add(assignment.attempt)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_pipes.model.artifact import Artifact
-from mlflow_pipes.model.attempt import Assignment, AttemptId, Failure
+from mlflow_pipes.model.attempt import Assignment, AttemptId, Failure, GpuUse
 from mlflow_pipes.model.step import FunctionReference
 from mlflow_pipes.model.tracked import Tracked
 
@@ -144,6 +144,17 @@ class Remove(NamedTuple):
     folder: str
 
 
+class Measure(NamedTuple):
+    """To the zygote: tell what workers use.
+
+    Attributes:
+        workers: by process id the graphics processors that its attempt has to itself, as ``CUDA_VISIBLE_DEVICES``
+            names them; empty for none.
+    """
+
+    workers: dict[int, str]
+
+
 class Rest(NamedTuple):
     """To the zygote: the run is over; end when no other one is set up in that time."""
 
@@ -167,6 +178,21 @@ class Exited(NamedTuple):
     pid: int
     code: int
     signal: int
+
+
+class Measured(NamedTuple):
+    """From the zygote: what a worker, with all that it started, has used until now.
+
+    Attributes:
+        at: seconds since the epoch.
+        cpu_s: processor time since the process began.
+    """
+
+    pid: int
+    at: float
+    cpu_s: float
+    memory_bytes: int
+    gpus: tuple[GpuUse, ...]
 
 
 def encode(message: Any) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.attempt import Assignment, FailureKind
     from mlflow_pipes.model.step import FunctionReference
     from mlflow_pipes.targets.local.crews import Key
+    from mlflow_pipes.targets.local.sampling import Looks
 
 _READ_BYTES = 1 << 16
 _RECEIVE_BYTES = 1 << 18
@@ -63,6 +64,7 @@ class WorkerLink:
         deadline: when (``time.monotonic``) it is to be looked after, and then killed with *overdue*.
         verdict: why it was killed: kind and message of its attempt's failure.
         how_ended: in words, once it has.
+        looks: at what it uses; None while it has no attempt.
         last_errors: the last lines that its attempt wrote to stderr.
     """
 
@@ -81,6 +83,7 @@ class WorkerLink:
         self.verdict: tuple[FailureKind, str] | None = None
         self.how_ended = ""
         self.dead_since = 0.0
+        self.looks: Looks | None = None
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
         self.outgoing = b""
         self._frames = wire.Frames()

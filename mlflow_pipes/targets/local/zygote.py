@@ -15,12 +15,13 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from mlflow_pipes.targets.local import wire, worker_main
-from mlflow_pipes.targets.local.process_trees import kill_tree
+from mlflow_pipes.targets.local.process_trees import kill_tree, uses_of
 from mlflow_pipes.worker.versions import differences
 
 # What a user's module imports first anyway; from its own folder's point of view it is not loaded yet.
@@ -101,6 +102,8 @@ class _Zygote:
                     os.waitpid(message.pid, os.WNOHANG)
             case wire.Remove():
                 self._remove(message.folder)
+            case wire.Measure():
+                self._measure(message)
 
     def _fork(self, slot: int, descriptors: list[int]) -> None:
         assert self._host is not None, "set up before the first fork"
@@ -128,6 +131,14 @@ class _Zygote:
             finally:
                 os._exit(0)
         self._sweepers.add(pid)
+
+    def _measure(self, asked: wire.Measure) -> None:
+        from mlflow_pipes.targets.local.gpu_use import gpu_use
+
+        uses = uses_of(asked.workers.keys() & (self._workers - self._ended))
+        now = time.time()
+        for pid, use in uses.items():
+            self._say(wire.Measured(pid, now, use.cpu_s, use.memory_bytes, gpu_use(asked.workers[pid])))
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)

@@ -106,6 +106,10 @@ class ZygoteLink:
         """Have a folder removed."""
         self._say(wire.Remove(str(folder)))
 
+    def measure(self, workers: Mapping[int, str]) -> None:
+        """Ask what workers use, given by process id with the graphics processors that each has to itself."""
+        self._say(wire.Measure(dict(workers)))
+
     def notices(self) -> list[Any] | None:
         """Return what it has said, without waiting; None when it is dead."""
         try:

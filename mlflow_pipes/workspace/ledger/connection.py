@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -94,6 +96,8 @@ class Database:
         self._within = False
         self._is_well = True
         self._closed = False
+        if backend.shared:
+            _connected.add(self)
         # Nothing to reset when a connection goes back: transactions are ours, and the database may be closed by then.
         self._engine = create_engine(
             backend.url,
@@ -267,6 +271,17 @@ class Database:
         return LedgerError(
             f"cannot {doing} the ledger {self.place}{waited}: {_first_line(cause)}" + (f". {remedy}." if remedy else "")
         )
+
+
+# To servers. What this process leaves open at its end is closed in order, so that the driver has nothing to warn of.
+_connected: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for database in list(_connected):
+        with suppress(Exception):
+            database.close()
 
 
 class _Wait:

@@ -103,6 +103,12 @@ class History:
         query = select(attempts).where(attempts.c.step_run_id == step_run_id)
         return self._database.rows(query.order_by(attempts.c.number))
 
+    def samples(self, step_run_id: str) -> Sequence[Any]:
+        """Return what the attempts of a step used while they ran, in order."""
+        samples = tables.usage_samples
+        query = select(samples).where(samples.c.step_run_id == step_run_id)
+        return self._database.rows(query.order_by(samples.c.number, samples.c.at))
+
     def warnings(self, run_id: str) -> list[tuple[str, str]]:
         """Return what the attempts of a run were warned of, each with the node, in the order declared."""
         attempts = tables.attempts

@@ -12,11 +12,13 @@ from sqlalchemy import func, select
 
 from mlflow_pipes.errors import PipesError
 from mlflow_pipes.model.artifact import Artifact, Collection, Leaf, from_json
+from mlflow_pipes.model.attempt import AttemptId, UsageSample
 from mlflow_pipes.model.publication import Publication
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.model.tracked import NOTHING_TRACKED, Metric, Tracked
 from mlflow_pipes.workspace.ledger import rows, tables
 from mlflow_pipes.workspace.ledger.connection import Database
+from mlflow_pipes.workspace.usage import as_metrics
 
 # Distinct metrics rolled up on one pipeline run: more are of no use as columns in MLflow.
 ROLLED_UP_AT_MOST = 1000
@@ -31,6 +33,7 @@ class StepFacts:
     tracked: Tracked = NOTHING_TRACKED
     origin: Tracked = NOTHING_TRACKED
     host: str = ""
+    usage: tuple[UsageSample, ...] = ()
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class _Facts:
     steps: dict[str, Any] = field(default_factory=dict)
     tracked: dict[str, Tracked] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
+    usage: dict[str, tuple[UsageSample, ...]] = field(default_factory=dict)
     mlflow_run_ids: dict[str, str] = field(default_factory=dict)
 
 
@@ -56,6 +60,7 @@ def read_publications(database: Database, ids: Sequence[str], destination: str) 
                 facts.tracked.get(id_, NOTHING_TRACKED),
                 facts.tracked.get(step.reused_from or "", NOTHING_TRACKED),
                 facts.hosts.get(id_, ""),
+                facts.usage.get(id_, ()),
             )
             found.append(step_publication(step, about, metrics, facts.mlflow_run_ids.get(id_)))
     return found
@@ -76,12 +81,24 @@ def _read_facts(database: Database, ids: Sequence[str], destination: str) -> _Fa
         facts.tracked.update(read_tracked(database, with_origins))
         hosts = select(_attempts.step_run_id, _attempts.host).where(_attempts.step_run_id.in_(some))
         facts.hosts.update((row[0], row[1]) for row in database.rows(hosts.order_by(_attempts.number)))
+        facts.usage.update(_read_usage(database, some))
         delivered = tables.deliveries.c
         receipts = select(delivered.run_id, delivered.mlflow_run_id).where(
             delivered.destination == destination, delivered.run_id.in_(some)
         )
         facts.mlflow_run_ids.update((row[0], row[1]) for row in database.rows(receipts))
     return facts
+
+
+def _read_usage(database: Database, step_run_ids: Sequence[str]) -> dict[str, tuple[UsageSample, ...]]:
+    """Return what the attempts of these steps used, by step_run_id; those without samples are left out."""
+    samples = tables.usage_samples
+    query = select(samples).where(samples.c.step_run_id.in_(step_run_ids))
+    found: defaultdict[str, list[UsageSample]] = defaultdict(list)
+    for row in database.rows(query.order_by(samples.c.number, samples.c.at)):
+        attempt = AttemptId("", row.step_run_id, row.number)
+        found[row.step_run_id].append(rows.sample_from_row(attempt, row))
+    return {id_: tuple(some) for id_, some in found.items()}
 
 
 def read_tracked(database: Database, step_run_ids: Sequence[str]) -> dict[str, Tracked]:
@@ -217,7 +234,7 @@ def step_publication(row: Any, facts: StepFacts, rolled: tuple[Metric, ...], mlf
         source_file=row.file,
         params={**json.loads(row.parameters), **shown.params},
         tags=tags,
-        metrics=rolled if row.kind == "pipeline" else shown.metrics,
+        metrics=rolled if row.kind == "pipeline" else (*shown.metrics, *as_metrics(facts.usage)),
         artifacts=facts.tracked.artifacts,
         nested=facts.tracked.nested,
         extra=facts.tracked.extra,

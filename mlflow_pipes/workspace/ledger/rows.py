@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlflow_pipes.model.artifact import Leaf, from_json, from_plain, to_json
-from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
+from mlflow_pipes.model.attempt import AttemptId, Failure, FailureKind, GpuUse, Usage, UsageSample
 from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.run import (
     AttemptEnded,
+    AttemptSampled,
     OutputCached,
     RunStarted,
     Status,
@@ -134,6 +135,19 @@ def attempt_row(record: AttemptEnded) -> SqlRow:
         usage.cpu_s, usage.peak_memory_bytes, _list_text(record.warnings),
         None if record.output is None else to_json(record.output),
     )  # fmt: skip
+
+
+def sample_row(record: AttemptSampled) -> SqlRow:
+    """Return the row of what an attempt used at a moment."""
+    sample = record.sample
+    gpus = json_text(sample.gpus) if sample.gpus else None
+    return (record.step_run_id, sample.attempt.number, sample.at, sample.cpus, sample.memory_bytes, gpus)
+
+
+def sample_from_row(attempt: AttemptId, row: Any) -> UsageSample:
+    """Read a row of ``usage_samples``."""
+    gpus = tuple(GpuUse(*one) for one in json.loads(row.gpus)) if row.gpus else ()
+    return UsageSample(attempt, row.at, row.cpus, row.memory_bytes, gpus)
 
 
 def tracked_row(record: StepTracked) -> SqlRow:

@@ -75,6 +75,7 @@ class Statements:
             "id",
         )
         self.put_attempt = self._upsert(tables.attempts)
+        self.insert_sample = self._insert(tables.usage_samples, again=True)
         self.drop_metrics = self._prepare(
             delete(tables.metrics).where(tables.metrics.c.step_run_id == bindparam("id")), "id"
         )

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's id. A test holds it equal to Alembic's head.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -158,6 +158,19 @@ attempts = Table(
     Column("warnings", Text, nullable=False),
     # Of effects only: what the attempt itself returned.
     Column("output", Text),
+)
+
+# What attempts used of their machines while they ran.
+usage_samples = Table(
+    "usage_samples",
+    metadata,
+    Column("step_run_id", ForeignKey("step_runs.step_run_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("cpus", Double, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    # [percent, bytes] of each graphics processor; NULL where none was told of.
+    Column("gpus", Text),
 )
 
 # What a step logged, apart from its metrics.

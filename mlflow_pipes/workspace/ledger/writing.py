@@ -8,6 +8,7 @@ from typing import Any
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.run import (
     AttemptEnded,
+    AttemptSampled,
     CodeSeen,
     RunEnded,
     RunStarted,
@@ -41,6 +42,8 @@ def write_history(
     write_many(cursor, do.change_step, rows.change_rows(changed, revision))
     ended: list[AttemptEnded] = by_type[AttemptEnded]
     write_many(cursor, do.put_attempt, [rows.attempt_row(record) for record in ended])
+    sampled: list[AttemptSampled] = by_type[AttemptSampled]
+    write_many(cursor, do.insert_sample, [rows.sample_row(record) for record in sampled])
     tracked: list[StepTracked] = by_type[StepTracked]
     if tracked:
         write_many(cursor, do.drop_metrics, [(record.step_run_id,) for record in tracked])

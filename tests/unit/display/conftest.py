@@ -4,8 +4,17 @@ import io
 
 import pytest
 
-from mlflow_pipes.model.attempt import AttemptId, AttemptStarted, Failure, FailureKind, LogLine, Progress
-from mlflow_pipes.model.run import AttemptEnded, RunEnded, RunStarted, Status, StepChanged, StepDeclared, StepTracked
+from mlflow_pipes.model.attempt import AttemptId, AttemptStarted, Failure, FailureKind, LogLine, Progress, UsageSample
+from mlflow_pipes.model.run import (
+    AttemptEnded,
+    AttemptSampled,
+    RunEnded,
+    RunStarted,
+    Status,
+    StepChanged,
+    StepDeclared,
+    StepTracked,
+)
 from mlflow_pipes.model.tracked import Metric, Tracked
 
 RUN = "3f2a91c0" + "0" * 24
@@ -53,6 +62,11 @@ class Script:
         failure = Failure(FailureKind.EXCEPTION, message, ("ValueError",), traceback)
         self.observer.recorded([AttemptEnded(RUN, f"id-{node}", number, self.now, self.now, failure=failure)])
         return self.change(node, Status.FAILED, reason=message, attempts=number)
+
+    def use(self, node, cpus, memory_bytes, number=1):
+        sample = UsageSample(AttemptId(RUN, node, number), self.now, cpus, memory_bytes)
+        self.observer.recorded([AttemptSampled(RUN, f"id-{node}", sample)])
+        return self
 
     def say(self, node, text, stream="stdout"):
         self.observer.seen(LogLine(AttemptId(RUN, node, 1), stream, text, self.now))

@@ -28,6 +28,16 @@ def test_progress_of_a_step_is_a_bar_with_its_words(told):
     assert shown(progress, tell) == "  ⠋ train  0.0 s  ████░░░░░░░░░░░░ 25%  epoch 1"
 
 
+def test_a_step_that_runs_for_a_while_shows_what_it_uses_until_it_ends_or_begins_again(told):
+    progress, tell = told
+    tell.start().declare("train").begin("train").wait(3.0).use("train", 1.5, 3 * 1024**3)
+    assert shown(progress, tell) == "  ⠋ train  3.0 s  cpu 150%, memory 3.0 GiB"
+    tell.begin("train", 2)
+    assert "cpu" not in shown(progress, tell)
+    tell.use("train", 1.0, 1024, 2).succeed("train", attempts=2)
+    assert "cpu" not in shown(progress, tell)
+
+
 def test_a_failed_step_says_why_in_one_line(told):
     progress, tell = told
     tell.start().declare("train").begin("train").fail("train", "ValueError: bad depth\nsecond line")

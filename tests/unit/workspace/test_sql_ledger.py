@@ -1,14 +1,16 @@
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.machine.processes import this_host, this_process
-from mlflow_pipes.model.attempt import Failure, FailureKind, Usage
-from mlflow_pipes.model.run import AttemptEnded, CodeSeen, LookUp, RunEnded, Status
+from mlflow_pipes.model.attempt import AttemptId, Failure, FailureKind, GpuUse, Usage, UsageSample
+from mlflow_pipes.model.run import AttemptEnded, AttemptSampled, CodeSeen, LookUp, RunEnded, Status
 from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
 from mlflow_pipes.model.tokens import TokensGranted
+from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.testing.ledger_contract import (
     T0,
     LedgerContract,
@@ -27,6 +29,7 @@ from mlflow_pipes.workspace.ledger.history import History
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.place import parse_place
 from mlflow_pipes.workspace.ledger.rows import attempt_from_row, change_rows
+from mlflow_pipes.workspace.runs import Runs
 
 # A process of this boot that is no more: no pid is so high.
 DEAD = f"4194304:1@{this_process().partition('@')[2]}"
@@ -62,6 +65,18 @@ class TestSqlLedgerInAFile(LedgerContract, TokenContract):
         opened = SqlLedger.open(tmp_path / "an ödd #name? 100%.db")
         yield opened
         opened.close()
+
+
+def test_what_attempts_use_is_read_back_in_order_however_often_it_was_written(ledger):
+    samples = [
+        UsageSample(AttemptId(hex_id("one"), "train", number), T0 + at, 1.5, 5 * 1024**3, gpus)
+        for number, at, gpus in ((1, 3.0, ()), (1, 5.0, (GpuUse(80.0, 2**33),)), (2, 9.0, ()))
+    ]
+    records = [AttemptSampled(hex_id("one"), hex_id("one/train"), sample) for sample in samples]
+    ledger.exchange([started("one"), declared("one", "train"), *reversed(records)], [], T0)
+    ledger.exchange(records, [], T0)
+    runs = Runs(ledger, MemoryDatastore(), Path())
+    assert list(runs.get(hex_id("one")).step("train").usage) == samples
 
 
 def test_hits_take_no_write_lock(either_ledger):
