@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from mlflow_pipes import Workspace
+
 pytestmark = pytest.mark.integration
 
 FLIGHTS = '''
@@ -160,16 +162,23 @@ def test_a_failing_step_shows_the_users_line_and_ends_with_1(project):
 
 
 def test_errors_of_the_user_have_words_and_codes_but_no_traceback(project):
+    with Workspace.open(project / ".pipes"):
+        pass
     for words, code, said in [
         (("run", "flights.py:flihgts"), 4, "did you mean 'flights'"),
         (("run", "flights.py"), 2, "declares 2 pipelines"),
         (("run", "flights.py:flights", "--depths", "x"), 2, "'x' is not a whole number"),
         (("show", "zzz"), 4, "there is no run 'zzz'"),
-        (("runs", "--workspace", "nowhere"), 4, "no workspace at"),
     ]:
         _, err = pipes(project, *words, code=code)
         assert said in err
         assert "Traceback" not in err
+
+
+def test_a_look_at_a_workspace_that_is_not_there_makes_none(project, monkeypatch):
+    monkeypatch.delenv("PIPES_LEDGER", raising=False)  # where it is elsewhere a workspace may begin in any folder
+    _, err = pipes(project, "runs", "--workspace", "nowhere", code=4)
+    assert "no workspace at" in err
     assert not (project / "nowhere").exists()
 
 
