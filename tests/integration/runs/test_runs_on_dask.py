@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from mlflow_pipes import RunFailed, Workspace, run
+from tests.told import TALKER, check_told, told
 
 pytest.importorskip("distributed")
 from distributed import LocalCluster
@@ -112,6 +113,15 @@ def test_a_failure_names_the_users_own_file(project, tmp_path):
         with pytest.raises(RunFailed) as caught:
             run(project.broken(), workspace=workspace, target="cluster")
         assert f'File "{project.__file__}"' in caught.value.run.step("fails").failure.traceback
+
+
+def test_what_a_step_says_and_uses_is_known_within_two_seconds(project, tmp_path):
+    (tmp_path / project.__package__ / "talks.py").write_text(TALKER)
+    talks = importlib.import_module(f"{project.__package__}.talks").talks
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        done, lines = told(workspace, lambda: run(talks(), workspace=workspace.folder, target="cluster"))
+        check_told(done, lines)
+        assert done.step("talk").target == "cluster"
 
 
 def identities(done):
