@@ -30,14 +30,14 @@ def test_every_exit_code_is_documented_and_no_other():
 
 def test_every_key_of_the_configuration_is_documented_and_no_other():
     text = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
-    whole, of_local = text.split("A target of type `local`:")
-    of_local, of_dask = of_local.split("A target of type `dask`, ")
+    whole, *of_targets = re.split(r"A target of type `(\w+)`", text)
     keys = {key.strip("[]").partition(".")[0] for key in re.findall(r"^\| `([^`]+)` \|", whole, re.MULTILINE)}
     assert keys == set(KEYS)
-    for kind, rows in (("local", of_local), ("dask", of_dask)):
+    documented = {}
+    for kind, rows in zip(of_targets[::2], of_targets[1::2], strict=True):
         cells = re.findall(r"^\| (`[^|]+`) \|", rows, re.MULTILINE)
-        documented = {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
-        assert documented == set(TARGET_TYPES[kind].table_keys())
+        documented[kind] = {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+    assert documented == {kind: set(one.table_keys()) for kind, one in TARGET_TYPES.items() if one.keys}
 
 
 def test_every_key_of_a_run_configuration_is_documented_and_no_other():
