@@ -22,7 +22,11 @@ def _loaded(ctx: click.Context, _: click.Parameter, name: str | None) -> RunConf
 
     found = RunConfiguration.load(name, load().folder)
     if isinstance(ctx.command, ProgramCommand):
-        given = found.parameters.get(program_of(ctx).name, {})
+        from mlflow_pipes.workspace.named_pipelines import check_pipelines
+
+        program = program_of(ctx)
+        check_pipelines(found, program.name, program.function)
+        given = found.parameters.get(program.name, {})
         for option in ctx.command.params:
             if isinstance(option, ParameterOption) and option.parameter in given:
                 option.required = False

@@ -54,7 +54,7 @@ def run_graph(
     """
     began_at = home.clock.now()
     configured = situation.configuration.targets
-    environments = StepEnvironments(home)
+    environments = StepEnvironments(home, situation)
     graph = environments.of_graph(graph)
     choices = check_places(graph.nodes.values(), situation.routing, configured)
     if environments.used:

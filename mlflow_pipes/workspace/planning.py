@@ -133,7 +133,7 @@ class _Planner:
     """
 
     def __init__(self, graph: Graph, home: Workspace, situation: Situation | None) -> None:
-        self._environments = StepEnvironments(home)
+        self._environments = StepEnvironments(home, situation)
         self._graph = graph = self._environments.of_graph(graph)
         self._situation = situation
         self._choices: dict[str, Choice] = {}

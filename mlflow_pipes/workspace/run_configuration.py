@@ -8,6 +8,8 @@
     priority = -1
     fail_fast = false
 
+    environment = "training"        # what steps run with of which nothing else is said
+
     [[rules]]                       # the first that holds of a step names its target
     step = "train*"                 # pattern of its name, or of its id in the run
     tags = { size = "large" }       # patterns of its tags
@@ -17,6 +19,9 @@
     [targets.cluster]               # as in pipes.toml, and before what stands there
     type = "local"
     workers = 8
+
+    [environments.training]         # likewise
+    requirements = ["numpy==2.0.1"]
 
     [environ]
     OMP_NUM_THREADS = "1"
@@ -36,6 +41,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlflow_pipes.errors import ConfigurationError, NotFoundError, suggest
+from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.scheduling.routing import Rule
 from mlflow_pipes.workspace.checked_tables import (
     Table,
@@ -51,12 +57,13 @@ from mlflow_pipes.workspace.checked_tables import (
     yaml_file,
 )
 from mlflow_pipes.workspace.configuration import find_project
+from mlflow_pipes.workspace.declared_environments import read_environments
 from mlflow_pipes.workspace.target_types import TargetConfiguration, read_target
 
 FOLDER = "configurations"
 SUFFIXES = (".toml", ".yaml", ".yml")
-KEYS = ("description", "target", "rules", "targets", "environ", "tags", "experiment", "priority", "fail_fast",
-        "parameters")  # fmt: skip
+KEYS = ("description", "target", "rules", "targets", "environment", "environments", "environ", "tags", "experiment",
+        "priority", "fail_fast", "parameters")  # fmt: skip
 RULE_KEYS = ("target", "step", "tags", "cpus", "memory", "gpus")
 
 
@@ -70,6 +77,8 @@ class RunConfiguration:
         target: where steps go of which nothing else is said.
         rules: send steps to targets; the first that holds of a step counts.
         targets: defined by it, or defined otherwise than in ``pipes.toml``.
+        environment: what steps run with of which nothing else is said: a name; None for the current interpreter.
+        environments: defined by it, or defined otherwise than in ``pipes.toml``.
         environ: environment variables for worker processes.
         tags: labels for its runs.
         experiment, priority, fail_fast: as of ``run``; None for what the pipeline says.
@@ -82,6 +91,8 @@ class RunConfiguration:
     target: str | None = None
     rules: tuple[Rule, ...] = ()
     targets: Mapping[str, TargetConfiguration] = field(default_factory=dict)
+    environment: str | None = None
+    environments: Mapping[str, Environment] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     experiment: str | None = None
@@ -123,6 +134,8 @@ class RunConfiguration:
             target=table.read("target", text),
             rules=tuple(table.read("rules", _rules) or ()),
             targets={target: read_target(target, targets.table(target)) for target in targets.values},
+            environment=table.read("environment", text),
+            environments=read_environments(table.table("environments")) if "environments" in table.values else {},
             environ=table.read("environ", texts) or {},
             tags=table.read("tags", texts) or {},
             experiment=table.read("experiment", text),

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import ConfigurationError, suggest
+from mlflow_pipes.model.environment import DEFAULT, Environment
 from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.workspace.checked_tables import listed
 from mlflow_pipes.workspace.configuration import Configuration
+from mlflow_pipes.workspace.named_pipelines import check_pipelines
 from mlflow_pipes.workspace.run_configuration import RunConfiguration
 
 NamedConfiguration: TypeAlias = RunConfiguration | str | Path
@@ -28,12 +30,15 @@ class Situation:
     Attributes:
         configuration: targets, environment variables and so on, those of the run configuration among them.
         routing: where steps go.
+        environment: the name of what steps run with that name nothing themselves, nor does a pipeline around them;
+            None for the interpreter that declares the pipeline.
         tags: labels for the run.
         experiment: of the call or the run configuration; None for what the pipeline says.
     """
 
     configuration: Configuration
     routing: Routing
+    environment: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     experiment: str | None = None
 
@@ -64,23 +69,36 @@ def situation_of(
     if target is not None and target not in configuration.targets:
         known = configuration.targets
         raise ConfigurationError(f"there is no target {target!r}{suggest(target, known)} (known: {listed(known)})")
-    return Situation(configuration, routing, tags, experiment)
+    environment = None if run_configuration is None else run_configuration.environment
+    return Situation(configuration, routing, environment, tags, experiment)
 
 
 def over(configuration: Configuration, run_configuration: RunConfiguration) -> Configuration:
     """Return the project's configuration with a run configuration over it.
 
     Raises:
-        ConfigurationError: the run configuration names a target that is not there.
+        ConfigurationError: the run configuration names a target or an environment that is not there.
     """
     targets = {**configuration.targets, **run_configuration.targets}
+    environments = {**configuration.environments, **run_configuration.environments}
     run_configuration.check_targets(targets)
+    _check_environment(run_configuration, environments)
     return replace(
         configuration,
         target=run_configuration.target or configuration.target,
         targets=targets,
+        environments=environments,
         environ={**configuration.environ, **run_configuration.environ},
     )
+
+
+def _check_environment(run_configuration: RunConfiguration, known: Mapping[str, Environment]) -> None:
+    named, names = run_configuration.environment, sorted({*known, DEFAULT})
+    if named is not None and named not in names:
+        raise ConfigurationError(
+            f"{run_configuration.where}: environment: there is no environment {named!r}{suggest(named, names)} "
+            f"(known: {', '.join(names)})"
+        )
 
 
 def loaded(named: NamedConfiguration | None, configuration: Configuration) -> RunConfiguration | None:
@@ -107,8 +125,10 @@ def parameters_for(pipeline: str, function: Callable[..., Any], run_configuratio
     """Return the arguments that a run configuration has for a pipeline, as values of the parameters' types.
 
     Raises:
-        ConfigurationError: the pipeline has no such parameter, or it is of another type.
+        ConfigurationError: the pipeline has no such parameter, or it is of another type; or arguments are meant for a
+            pipeline that is nowhere, but called nearly as one that is.
     """
+    check_pipelines(run_configuration, pipeline, function)
     from mlflow_pipes.hints import hints_of
     from mlflow_pipes.workspace.written_values import fitted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.errors import ConfigurationError
@@ -15,6 +16,8 @@ from mlflow_pipes.scheduling.routing import Choice
 from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
 
 if TYPE_CHECKING:
+    from mlflow_pipes.environments import Environments
+    from mlflow_pipes.workspace.situation import Situation
     from mlflow_pipes.workspace.workspace import Workspace
 
 
@@ -22,14 +25,17 @@ class StepEnvironments:
     """Puts steps into the environments that they name; where none does, it does nothing.
 
     Args:
-        home: whose environments they are.
+        home: where environments are.
+        situation: whose environments they are, and which is that of steps that name none; None for those of *home*.
 
     Attributes:
         used: the environments of all steps until now, by name.
     """
 
-    def __init__(self, home: Workspace) -> None:
+    def __init__(self, home: Workspace, situation: Situation | None = None) -> None:
         self._home = home
+        self._situation = situation
+        self._usual = None if situation is None else situation.environment
         self._placed: dict[tuple[int, str], StepDefinition] = {}
         self._alive: list[StepDefinition] = []
         self.used: dict[str, ResolvedEnvironment] = {}
@@ -40,7 +46,9 @@ class StepEnvironments:
         Raises:
             DeclarationError, WorldError: an environment cannot be had, or lacks what a step needs.
         """
-        return replace(graph, nodes=self._nodes(graph.nodes, None)) if any_named(graph.nodes.values()) else graph
+        if self._usual is None and not any_named(graph.nodes.values()):
+            return graph
+        return replace(graph, nodes={id_: self._node(node, None, self._usual) for id_, node in graph.nodes.items()})
 
     def of_growth(self, growth: Growth, parent: StepNode) -> Growth:
         """Return the calls that a step returned in theirs; those that name none run in the step's own.
@@ -51,24 +59,29 @@ class StepEnvironments:
         if parent.step.environment is None and not any_named(growth.nodes.values()):
             return growth
         inherited = parent.options.environment if parent.step.environment is not None else None
-        return replace(growth, nodes=self._nodes(growth.nodes, inherited))
+        return replace(growth, nodes={id_: self._node(node, inherited) for id_, node in growth.nodes.items()})
 
     def to_build(self) -> list[ResolvedEnvironment]:
         """Return those of the environments used that are not built."""
-        return [one for one in self.used.values() if not self._home.environments.is_built(one)]
+        return [one for one in self.used.values() if not self._environments.is_built(one)]
 
-    def _nodes(self, nodes: Mapping[str, StepNode], inherited: str | Environment | None) -> dict[str, StepNode]:
-        return {id_: self._node(node, inherited) for id_, node in nodes.items()}
+    @cached_property
+    def _environments(self) -> Environments:
+        if self._situation is None:
+            return self._home.environments
+        declared = self._situation.configuration.environments
+        own = self._home.environments
+        return own if declared == own.declared else replace(own, declared=declared)
 
-    def _node(self, node: StepNode, inherited: str | Environment | None) -> StepNode:
-        named = node.options.environment or inherited
+    def _node(self, node: StepNode, inherited: str | Environment | None, usual: str | None = None) -> StepNode:
+        named = node.options.environment or inherited or usual
         if named is None or (inherited is None and self._is_default(named, node)):
             return node
         options = replace(node.options, environment=named)
         return replace(node, step=self._step(node, named), options=options)
 
     def _is_default(self, named: str | Environment, node: StepNode) -> bool:
-        return named == DEFAULT and self._home.environments.named(named, f"step {node.id!r}") is None
+        return named == DEFAULT and self._environments.named(named, f"step {node.id!r}") is None
 
     def _step(self, node: StepNode, named: str | Environment) -> StepDefinition:
         key = (id(node.step), repr(named))
@@ -76,7 +89,7 @@ class StepEnvironments:
         if known is None:
             from mlflow_pipes.environments.fitting import check_fits
 
-            resolved = self._home.environments.resolve(named, f"step {node.id!r}")
+            resolved = self._environments.resolve(named, f"step {node.id!r}")
             self.used[resolved.name] = resolved
             check_fits(node.step, resolved, node.id)
             known = replace(node.step, code=code_in(resolved, node.step.code), environment=resolved)

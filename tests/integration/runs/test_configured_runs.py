@@ -1,6 +1,7 @@
 """Runs in a situation: what a run configuration says holds for all of their steps, those that grow included."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,38 @@ def test_nothing_runs_when_a_configuration_is_wrong(home, tmp_path):
     with pytest.raises(ConfigurationError, match=r"nightly\.toml: rules\[1\]: there is no target 'othr'"):
         run(growing(1, Path("marks")), workspace=home, configuration="nightly", observers=())
     assert home.runs.list() == []
+
+
+@step
+def colour(number: int) -> str:
+    return os.environ.get("COLOUR", "none")
+
+
+@step
+def colours(number: int) -> list[str]:
+    return [colour(number), colour.options(environment="default", name="plain")(number + 1)]
+
+
+@pipeline
+def coloured(number: int = 1) -> tuple[str, str, list[str]]:
+    # Other numbers, other keys: variables of an environment are in no key.
+    return colour(number), colour.options(environment="blue", name="blue")(number + 1), colours(number + 2)
+
+
+def test_steps_that_name_no_environment_have_that_of_the_situation_where_it_is_looked_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = f"interpreter = {sys.executable!r}"
+    (tmp_path / "pipes.toml").write_text(
+        f"[environments.own]\n{here}\nenviron = {{COLOUR = 'grey'}}\n"
+        f"[environments.blue]\n{here}\nenviron = {{COLOUR = 'blue'}}\n"
+    )
+    red = RunConfiguration.of(
+        {"environment": "own", "environments": {"own": {"interpreter": sys.executable, "environ": {"COLOUR": "red"}}}},
+        name="red",
+    )
+    with Workspace.open(tmp_path) as home:
+        done = run(coloured, workspace=home, configuration=red, observers=())
+        assert done.output() == ("red", "blue", ["red", "none"])
+        planned = plan(coloured, workspace=home, configuration=red)
+        assert {one.action for one in planned.steps} == {"reuse"}
+        assert plan(coloured, workspace=home).step("colour").action == "run"

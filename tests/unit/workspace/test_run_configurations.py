@@ -6,11 +6,13 @@ from mlflow_pipes.errors import ConfigurationError, NotFoundError
 from mlflow_pipes.scheduling.routing import Rule
 from mlflow_pipes.workspace.configuration import load
 from mlflow_pipes.workspace.run_configuration import RunConfiguration, names
-from mlflow_pipes.workspace.situation import situation_of
+from mlflow_pipes.workspace.situation import parameters_for, situation_of
+from mlflow_pipes.workspace.user_files import import_file
 
 NIGHTLY = """
 description = "All of it, while nobody waits"
 target = "big"
+environment = "training"
 experiment = "nightly"
 priority = -1
 fail_fast = false
@@ -29,6 +31,9 @@ target = "local"
 type = "local"
 workers = 8
 
+[environments.training]
+interpreter = "python3"
+
 [environ]
 OMP_NUM_THREADS = "1"
 
@@ -41,6 +46,7 @@ depths = [4, 8]
 AS_YAML = """
 description: All of it, while nobody waits
 target: big
+environment: training
 experiment: nightly
 priority: -1
 fail_fast: false
@@ -50,6 +56,8 @@ rules:
     target: local
 targets:
   big: {type: local, workers: 8}
+environments:
+  training: {interpreter: python3}
 environ: {OMP_NUM_THREADS: "1"}
 tags: {situation: nightly}
 parameters:
@@ -181,3 +189,65 @@ def test_a_target_that_it_names_must_be_there(tmp_path, text, message):
         situation_of(load(tmp_path, environ={}), RunConfiguration.load("nightly", tmp_path))
     with pytest.raises(ConfigurationError, match=r"no target 'locla'; did you mean 'local'\?"):
         situation_of(load(tmp_path, environ={}), target="locla")
+
+
+def test_environments_of_a_run_configuration_come_before_those_of_the_project(tmp_path):
+    (tmp_path / "pipes.toml").write_text("""
+[environments.training]
+interpreter = "python2"
+[environments.other]
+interpreter = "python4"
+""")
+    write(tmp_path, NIGHTLY)
+    situation = situation_of(load(tmp_path), RunConfiguration.load("nightly", tmp_path))
+    assert situation.environment == "training"
+    named = {name: one.interpreter for name, one in situation.configuration.environments.items()}
+    assert named == {"training": "python3", "other": "python4"}
+    assert situation_of(load(tmp_path)).environment is None
+
+
+def test_an_environment_that_is_nowhere_is_named_with_the_near_one(tmp_path):
+    write(tmp_path, NIGHTLY.replace('environment = "training"', 'environment = "trainign"'))
+    with pytest.raises(ConfigurationError, match=r"nightly\.toml: environment: .*'trainign'; did you mean 'training'"):
+        situation_of(load(tmp_path), RunConfiguration.load("nightly", tmp_path))
+
+
+def parameters_of(pipeline, project, **tables):
+    """Return what a run configuration has for a pipeline of a file in the project."""
+    file = project / f"flow_of_{project.name}.py"
+    (project / "pipes.toml").write_text("")
+    file.write_text(FLOW)
+    written = "".join(f"[parameters.{name}]\nsize = {size}\n" for name, size in tables.items())
+    write(project, written)
+    module = import_file(file)
+    return parameters_for(pipeline, getattr(module, pipeline).function, RunConfiguration.load("nightly", project))
+
+
+FLOW = """
+from mlflow_pipes import pipeline, step
+@step
+def made(size: int) -> int: return size
+@pipeline
+def training(size: int): return made(size)
+@pipeline
+def scoring(size: int): return made(size)
+"""
+
+
+def test_parameters_of_a_mistyped_pipeline_are_refused_with_the_near_name(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"parameters\.trainig: .*did you mean 'training'.*scoring, training"):
+        parameters_of("scoring", tmp_path, scoring=1, trainig=2)
+
+
+def test_parameters_of_pipelines_in_other_files_are_left_alone(tmp_path):
+    (tmp_path / "later.py").write_text("def trainings(): ...")
+    tables = {"training": 1, "scoring": 2, "trainings": 3, "quite_another": 4}
+    assert parameters_of("training", tmp_path, **tables) == {"size": 1}
+
+
+def test_an_installed_package_that_has_the_word_does_not_excuse_it(tmp_path):
+    (tmp_path / "venv" / "lib").mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("")
+    (tmp_path / "venv" / "lib" / "other.py").write_text("trainig = 1")
+    with pytest.raises(ConfigurationError, match="trainig"):
+        parameters_of("training", tmp_path, trainig=2)
