@@ -96,7 +96,9 @@ class Server:
 
     def remove(self):
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        end = time.monotonic() + 5
+        while self.folder.exists() and time.monotonic() < end:  # stations that are about to end still write there
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Network:
