@@ -8,6 +8,7 @@ import pytest
 
 from mlflow_pipes import RunFailed, Workspace, run
 from tests import ssh_server
+from tests.told import TALKER, check_told, told
 
 pytestmark = pytest.mark.integration
 
@@ -107,6 +108,15 @@ def test_a_failure_there_names_the_users_own_file(project, tmp_path):
         with pytest.raises(RunFailed) as caught:
             run(project.broken(), workspace=workspace, target="vm")
         assert f'File "{project.__file__}"' in caught.value.run.step("fails").failure.traceback
+
+
+def test_what_a_step_there_says_and_uses_is_known_within_two_seconds(project, tmp_path):
+    (tmp_path / project.__package__ / "talks.py").write_text(TALKER)
+    talks = importlib.import_module(f"{project.__package__}.talks").talks
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        done, lines = told(workspace, lambda: run(talks(), workspace=workspace.folder, target="vm"))
+        check_told(done, lines)
+        assert done.step("talk").target == "vm"
 
 
 def identities(done):
