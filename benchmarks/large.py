@@ -9,4 +9,4 @@ from benchmarks.shapes import measure as measure_shapes
 
 def measure() -> list[Figure]:
     """Return the figures."""
-    return measure_shapes((SIZES[-1], LARGE))
+    return measure_shapes((SIZES[-1], LARGE), rounds=1)

@@ -36,7 +36,6 @@ class Usage:
 
     wall_s: float
     cpu_s: float
-    peak_bytes: int
     stdout: str
 
 
@@ -55,7 +54,7 @@ def process(arguments: Sequence[str], *, cwd: Path = PROJECT, environ: dict[str,
     )
     assert child.stdout is not None
     stdout = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
+    _, status = os.waitpid(child.pid, 0)
     wall = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     child.stdout.close()
@@ -63,14 +62,25 @@ def process(arguments: Sequence[str], *, cwd: Path = PROJECT, environ: dict[str,
         raise SystemExit(f"{' '.join(arguments)} exited with {child.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
-    return Usage(wall, cpu, usage.ru_maxrss * 1024, stdout)
+    return Usage(wall, cpu, stdout)
 
 
 def in_process(code: str, **arguments: object) -> dict[str, float]:
     """Run *code* in a process of its own; it gets ``arguments`` and prints its figures as one line of JSON."""
     usage = process(["-c", f"arguments = {arguments!r}\n{code}"])
     figures = json.loads(usage.stdout.strip().splitlines()[-1])
-    return {**figures, "process_peak_bytes": usage.peak_bytes, "process_cpu_s": usage.cpu_s}
+    return {**figures, "process_cpu_s": usage.cpu_s}
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process had resident (``ru_maxrss`` may be that of who started it)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def published(workspace_folder: Path) -> None:
+    """Wait until MLflow has all that was recorded: nobody is measured while the publisher of the run before works."""
+    process(["-m", "mlflow_pipes", "sync", "--workspace", str(workspace_folder)])
 
 
 def median_of(runs: int, call: Callable[[], float]) -> tuple[float, str]:

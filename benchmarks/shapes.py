@@ -1,11 +1,16 @@
 """Overhead a step by the graph's shape and size, on ``inline`` and ``local``, first time and again; memory; growth.
 
 ``chain``: one after the other. ``fan_out``: 1 -> n -> 1, declared. ``mapped``: the same over a list that a step makes.
-``nested``: steps that return ten calls each, to any depth. Every size is a process of its own; whole ``run(...)`` calls
-are timed, workers' start included. Growth is the time of ten times the steps, divided by ten times the time.
+``nested``: steps that return ten calls each, to any depth. Every run is a process of its own; whole ``run(...)`` calls
+are timed, workers' start included. Sizes take turns. Growth is how many times as long ten times the steps take.
 """
 
 from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeAlias
 
 from benchmarks.measuring import Figure, in_process
 from mlflow_pipes import pipeline, step
@@ -14,6 +19,7 @@ SHAPES = ("chain", "fan_out", "mapped", "nested")
 TARGETS = ("inline", "local")
 SIZES = (1_000, 10_000)
 LARGE = 100_000
+ROUNDS = 3
 _NEST = 10
 
 
@@ -72,45 +78,65 @@ def nested(start: int, steps: int):
 
 
 _RUN = """
-import json, resource, sys, tempfile, time
+import json, sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, ".")
 from benchmarks import shapes
+from benchmarks.measuring import peak_bytes, published
 from mlflow_pipes import Workspace, run
 with tempfile.TemporaryDirectory() as folder, Workspace.open(Path(folder) / ".pipes") as workspace:
     declared = getattr(shapes, arguments["shape"])
     def timed():
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         done = run(declared(7, arguments["steps"]), workspace=workspace, target=arguments["target"], observers=())
-        return time.perf_counter() - start, done
-    first, done = timed()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    again, _ = timed()
-    print(json.dumps({"first_s": first, "again_s": again, "steps": len(done.steps), "peak_bytes": peak}))
+        return time.perf_counter() - start, time.process_time() - cpu, done
+    first, cpu, done = timed()
+    peak = peak_bytes()
+    published(workspace.folder)
+    again, _, _ = timed()
+    steps = len(done.steps)
+    print(json.dumps({"first_s": first, "cpu_s": cpu, "again_s": again, "steps": steps, "peak_bytes": peak}))
+    published(workspace.folder)
 """
 
+_Found: TypeAlias = dict[str, float]
 
-def measure(sizes: tuple[int, ...] = SIZES) -> list[Figure]:
+
+def measure(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> list[Figure]:
     """Return the figures."""
     figures = []
     for target in TARGETS:
         for shape in SHAPES:
-            before: dict[str, float] = {}
-            for size in sizes:
-                found = in_process(_RUN, shape=shape, steps=size, target=target)
-                each, again = found["first_s"] / found["steps"], found["again_s"] / found["steps"]
-                what = f"{shape} of {found['steps']:,.0f} steps, {target}"
-                memory = f"orchestrator at most {found['peak_bytes'] / 1e6:.0f} MB"
-                figures.append(Figure(f"{what}, a step", f"{each * 1000:.2f} ms", "", f"1 run; {memory}"))
-                figures.append(Figure(f"{what}, again, all reused, a step", f"{again * 1000:.2f} ms", "", "1 run"))
-                if before:
-                    times = found["steps"] / before["steps"]
-                    growth = found["first_s"] / before["first_s"]
-                    again_growth = found["again_s"] / before["again_s"]
-                    note = f"again: {again_growth:.1f} times"
-                    bound = f"{1.2 * times:.0f} times"
-                    figures.append(
-                        Figure(f"{what}: time of {times:.0f} times the steps", f"{growth:.1f} times", bound, note)
-                    )
-                before = found
+            found: dict[int, list[_Found]] = {size: [] for size in sizes}
+            for _ in range(rounds):
+                for size in sizes:
+                    found[size].append(in_process(_RUN, shape=shape, steps=size, target=target))
+            medians = [_medians(found[size]) for size in sizes]
+            for one in medians:
+                figures += _figures_of_size(f"{shape} of {one['steps']:,.0f} steps, {target}", one, rounds)
+            for small, large in pairwise(medians):
+                figures.append(_growth(f"{shape} of {large['steps']:,.0f} steps, {target}", small, large))
     return figures
+
+
+def _medians(rounds: Sequence[_Found]) -> _Found:
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def _figures_of_size(what: str, found: _Found, rounds: int) -> list[Figure]:
+    runs = "1 run" if rounds == 1 else f"{rounds} runs"
+    first, cpu, again = (found[name] / found["steps"] * 1000 for name in ("first_s", "cpu_s", "again_s"))
+    note = f"{runs}; orchestrator {cpu:.2f} ms CPU a step, at most {found['peak_bytes'] / 1e6:.0f} MB"
+    return [
+        Figure(f"{what}, a step", f"{first:.2f} ms", "", note),
+        Figure(f"{what}, again, all reused, a step", f"{again:.2f} ms", "", runs),
+    ]
+
+
+def _growth(what: str, small: _Found, large: _Found) -> Figure:
+    times = large["steps"] / small["steps"]
+    first, cpu, again = (large[name] / small[name] for name in ("first_s", "cpu_s", "again_s"))
+    note = f"CPU: {cpu:.1f} times; again: {again:.1f} times"
+    return Figure(
+        f"{what}: time of {times:.0f} times the steps", f"{first:.1f} times", f"{1.2 * times:.0f} times", note
+    )

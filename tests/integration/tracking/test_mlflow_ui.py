@@ -62,7 +62,7 @@ def ui(tmp_path):
             yield process, json.loads(said)["url"]
         finally:
             if process.poll() is None:
-                os.kill(process.pid, signal.SIGINT)
+                os.kill(process.pid, signal.SIGTERM)
 
 
 def test_the_ui_shows_the_steps_below_their_run_and_ends_with_ctrl_c(ui, tmp_path):
