@@ -30,6 +30,7 @@ _TABLES = frozenset(
 )  # fmt: skip
 _STORED_AS_TABLE = _TABLES | {("pandas", "Series")}
 _GIVEN_FOR_TABLE = _TABLES | {("pyarrow", "RecordBatchReader")}
+_ARRAYS = frozenset({("numpy", "ndarray"), ("dask", "Array")})
 # Models are given as what the consumer asks for: the estimator, MLflow's wrapper, or the folder of the MLflow model.
 _ANY_MODEL = frozenset({("mlflow", "PyFuncModel"), ("mlflow_pipes", "SignedModel")})
 _MODEL_PACKAGES = frozenset(
@@ -98,6 +99,8 @@ def _related(made: type, wish: type) -> bool:
 def _is_converted(made: type, wish: type) -> bool:
     """What content gives for something else: a table of another library, what MLflow makes of a stored model."""
     if _names(made) & _STORED_AS_TABLE and _names(wish) & _GIVEN_FOR_TABLE:
+        return True
+    if _package_and_name(made) in _ARRAYS and _package_and_name(wish) in _ARRAYS:
         return True
     if _package_and_name(made) in _ANY_MODEL or _package_and_name(wish) in _ANY_MODEL:
         return not ({made, wish} & (SCALARS | _CONTAINERS))

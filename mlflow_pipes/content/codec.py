@@ -22,6 +22,14 @@ class Declined(Exception):  # noqa: N818 - an answer, not an error
     """Raised by ``encode``: looked closer, this value is not for this codec; the next one is asked."""
 
 
+class ComputingError(Exception):
+    """Raised by ``encode``: the value was a promise, and computing it failed; the step's own code did, as its cause."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """The root blob of a value, not yet written.
@@ -30,10 +38,13 @@ class Encoded:
         pieces: its bytes; a generator is read once, while the datastore writes and hashes. A digest where the
             codec has put the blob there already.
         form: what besides the bytes gives the value back (part of its identity, so a function of the value alone).
+        layout: blob, in the datastore already, that names those the value lies in; of values that can lie in several
+            ways, whose root tells what they are.
     """
 
     pieces: bytes | Pieces | Digest
     form: str = ""
+    layout: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,11 @@ class Stored:
     def view(self) -> memoryview:
         """Return the root blob, verified. Writable where the store maps it privately; never shared."""
         return root_blob(self.leaf, self.datastore)
+
+    def layout(self) -> memoryview:
+        """Return the blob that names those the value lies in, verified."""
+        assert self.leaf.layout is not None
+        return self.datastore.read(self.leaf.layout)
 
 
 def root_blob(leaf: Leaf, datastore: Datastore) -> memoryview:
@@ -113,10 +129,10 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Manifest(Protocol):
-    """A codec whose root blob names further blobs."""
+    """A codec whose root blob, or whose layout where it has one, names further blobs."""
 
     def blobs(self, root: memoryview, datastore: Datastore) -> set[Digest]:
-        """Return every blob that is needed besides the root; those below an absent one are left out."""
+        """Return every blob that is needed besides *root* (or layout); those below an absent one are left out."""
         ...
 
 

@@ -131,6 +131,7 @@ def blobs_of(artifact: Artifact, datastore: Datastore) -> set[Digest]:
             found |= _blobs_of_leaf(leaf, datastore)
         except (BlobMissingError, BlobCorruptError):
             found |= {leaf.digest} if leaf.inline is None else set()
+            found |= {leaf.layout} if leaf.layout is not None else set()
     return found
 
 
@@ -162,9 +163,12 @@ def leaves_of(artifact: Artifact) -> Iterator[Leaf]:
 def _blobs_of_leaf(leaf: Leaf, datastore: Datastore) -> set[Digest]:
     found = set() if leaf.inline is not None else {leaf.digest}
     codec = named(leaf.codec)
+    if leaf.layout is not None:
+        found.add(leaf.layout)
     if _is_manifest(type(codec)):
         assert isinstance(codec, Manifest)
-        found |= codec.blobs(root_blob(leaf, datastore), datastore)
+        names = root_blob(leaf, datastore) if leaf.layout is None else datastore.read(leaf.layout)
+        found |= codec.blobs(names, datastore)
     return found
 
 

@@ -150,10 +150,11 @@ def _leaf(codec: str, encoded: Encoded, datastore: Datastore) -> Leaf:
     pieces = encoded.pieces
     if isinstance(pieces, bytes):
         if len(pieces) <= INLINE_LIMIT_BYTES:
-            return Leaf(codec, digest_bytes(pieces), encoded.form, pieces)
-        return Leaf(codec, datastore.put((pieces,)), encoded.form)
+            return Leaf(codec, digest_bytes(pieces), encoded.form, pieces, encoded.layout)
+        return Leaf(codec, datastore.put((pieces,)), encoded.form, layout=encoded.layout)
     if isinstance(pieces, Digest):
-        return Leaf(codec, pieces, encoded.form)
+        return Leaf(codec, pieces, encoded.form, layout=encoded.layout)
+    assert encoded.layout is None, "a stream as root has no layout"
     stream = iter(pieces)
     first: list[bytes | memoryview] = []
     size_bytes = 0

@@ -25,12 +25,15 @@ class Leaf:
         form: what the codec needs besides the bytes to give the value back as it was (``pandas.DataFrame``,
             a file's name). Part of the identity.
         inline: the root blob's bytes, where they are few; then no datastore holds them. Not part of the identity.
+        layout: blob that names those that the value lies in, where one value can lie in several ways; the root then
+            tells what the value is. Not part of the identity.
     """
 
     codec: str
     digest: Digest
     form: str = ""
     inline: bytes | None = field(default=None, compare=False, repr=False)
+    layout: Digest | None = field(default=None, compare=False, repr=False)
     identity: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +41,7 @@ class Leaf:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without computing the identity again: artifacts travel with every attempt."""
-        return _leaf, (self.codec, *self.digest, self.form, self.inline, self.identity)
+        return _leaf, (self.codec, *self.digest, self.form, self.inline, self.identity, self.layout)
 
 
 def _leaf_identity(codec: str, digest: Digest, form: str) -> str:
@@ -51,13 +54,16 @@ def _leaf_identity(codec: str, digest: Digest, form: str) -> str:
     return blake3(framed % (len(name), name, len(hash_), hash_, digest.size_bytes, len(kind), kind)).hexdigest()
 
 
-def _leaf(codec: str, hash_: str, size_bytes: int, form: str, inline: bytes | None, identity: str) -> Leaf:
+def _leaf(
+    codec: str, hash_: str, size_bytes: int, form: str, inline: bytes | None, identity: str, layout: Digest | None
+) -> Leaf:
     leaf = object.__new__(Leaf)
     put = object.__setattr__
     put(leaf, "codec", codec)
     put(leaf, "digest", Digest(hash_, size_bytes))
     put(leaf, "form", form)
     put(leaf, "inline", inline)
+    put(leaf, "layout", layout)
     put(leaf, "identity", identity)
     return leaf
 
@@ -97,6 +103,8 @@ def to_plain(artifact: Artifact) -> dict[str, Any]:
             plain["f"] = artifact.form
         if artifact.inline is not None:
             plain["i"] = base64.b64encode(artifact.inline).decode("ascii")
+        if artifact.layout is not None:
+            plain["l"] = str(artifact.layout)
         return plain
     plain = {"k": artifact.kind, "v": [to_plain(item) for item in artifact.items]}
     if artifact.keys:
@@ -115,6 +123,7 @@ def from_plain(plain: dict[str, Any]) -> Artifact:
             digest=Digest.parse(plain["d"]),
             form=plain.get("f", ""),
             inline=None if inline is None else base64.b64decode(inline),
+            layout=Digest.parse(plain["l"]) if "l" in plain else None,
         )
     return Collection(
         kind=plain["k"],

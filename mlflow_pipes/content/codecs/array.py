@@ -6,6 +6,7 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mlflow_pipes.content import wanted as asked
 from mlflow_pipes.content.codec import Declined, Encoded, Stored, Storing, by_size
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ class ArrayCodec:
         form = "scalar" if isinstance(value, np.generic) else "ndarray"
         return Encoded(_pieces(header.getvalue(), array, dtype), f"{form} {dtype.name} {shape}".rstrip())
 
-    def decode(self, stored: Stored, wanted: Any) -> Any:  # noqa: ARG002 - the codec's interface
-        """Return the array or scalar."""
+    def decode(self, stored: Stored, wanted: Any) -> Any:
+        """Return the array or scalar; an array of Dask's where that is wanted, read when it is computed."""
         import numpy as np
+
+        if stored.leaf.form.startswith("ndarray") and _wants_dask(wanted):
+            from mlflow_pipes.content.codecs import chunked
+
+            return chunked.sliced(stored.leaf, stored.datastore)
 
         view = stored.view()
         head = io.BytesIO(view[:65_600])
@@ -75,6 +81,11 @@ class ArrayCodec:
 
 
 CODEC = ArrayCodec()
+
+
+def _wants_dask(wanted: Any) -> bool:
+    kinds = [(package, name) for package, name, _ in asked.names(wanted)]
+    return ("dask", "Array") in kinds and ("numpy", "ndarray") not in kinds
 
 
 def _pieces(header: bytes, array: Any, dtype: Any) -> Iterator[bytes | memoryview]:

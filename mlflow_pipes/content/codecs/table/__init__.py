@@ -19,7 +19,8 @@ _STORED = {
     ("pyarrow", "Table"),
     ("pyarrow", "RecordBatch"),
 }
-_GIVEN = _STORED | {("pyarrow", "RecordBatchReader")} - {("pandas", "Series")}
+_IN_PARTS = {("dask", "DataFrame"), ("pyspark", "DataFrame")}  # stored by partitioned.py
+_GIVEN = _STORED | _IN_PARTS | {("pyarrow", "RecordBatchReader")}
 _LAZY = {
     ("polars", "LazyFrame"): "is a query, not a table; return query.collect()",
     ("pyarrow", "RecordBatchReader"): "can be read once only; return reader.read_all()",
@@ -30,7 +31,11 @@ _LAZY = {
 def kind_of(value: Any) -> tuple[str, str]:
     """Return (top-level package, class name) of a value's class."""
     kind = type(value)
-    return kind.__module__.partition(".")[0], kind.__name__
+    return _package(kind.__module__.partition(".")[0]), kind.__name__
+
+
+def _package(name: str) -> str:
+    return "dask" if name == "dask_expr" else name  # until 2025, Dask's frames were a package of their own
 
 
 class TableCodec:
@@ -62,13 +67,17 @@ class TableCodec:
         from mlflow_pipes.content.codecs.table import stream
 
         package, name = stored.leaf.form.partition(" ")[0].split(".")
-        target = _target(wanted, (package, name))
+        target = target_of(wanted, (package, name))
+        if target in _IN_PARTS and stored.leaf.inline is None:
+            return _in_slices(stored, target)
         view = stored.view()
         if package == "pandas":
             from mlflow_pipes.content.codecs.table import frames
 
             if target[0] == "pandas":
-                return _as_pandas(frames.decode(view), target[1])
+                return as_frame(frames.decode(view), target[1])
+            if target[0] == "dask":
+                return converted(frames.decode(view), wanted)
             return convert(frames.arrow_table(view), target)
         return convert(stream.read(view), target)
 
@@ -81,14 +90,27 @@ class TableCodec:
 CODEC = TableCodec()
 
 
-def _target(wanted: Any, stored: tuple[str, str]) -> tuple[str, str]:
+def _in_slices(stored: Stored, target: tuple[str, str]) -> Any:
+    """Return a table that is stored whole as a frame of Dask or Spark, whose workers read slices of it."""
+    rows = int(stored.leaf.form.partition(" ")[2].partition("x")[0])
+    if target[0] == "dask":
+        from mlflow_pipes.content.codecs.table import dask_frames
+
+        return dask_frames.of_blob(stored.leaf.digest, rows, stored.datastore)
+    from mlflow_pipes.content.codecs.table import spark_frames
+
+    return spark_frames.of_blob(stored.leaf.digest, rows, stored.datastore)
+
+
+def target_of(wanted: Any, stored: tuple[str, str]) -> tuple[str, str]:
     """Return the class to give: the stored one where the annotation allows it, else the first table class in it."""
-    named = [(package, name) for package, name, _ in asked.names(wanted)]
-    tables = [kind for kind in named if kind in _GIVEN or kind in _STORED]
+    named = [(_package(package), name) for package, name, _ in asked.names(wanted)]
+    tables = [kind for kind in named if kind in _GIVEN]
     return stored if not tables or stored in tables else tables[0]
 
 
-def _as_pandas(found: Any, name: str) -> Any:
+def as_frame(found: Any, name: str) -> Any:
+    """Return a pandas frame or series as the one of the two that *name* is; a frame of one column can be a series."""
     if type(found).__name__ == name:
         return found
     if name == "DataFrame":
@@ -98,11 +120,11 @@ def _as_pandas(found: Any, name: str) -> Any:
     raise TypeError(f"a pandas.Series was asked for, and the stored table has {found.shape[1]} columns")
 
 
-def convert(table: Any, target: tuple[str, str]) -> Any:
+def convert(table: Any, target: tuple[str, str]) -> Any:  # noqa: PLR0911 - one a class
     """Return an Arrow table as the class that is wanted."""
     match target:
         case ("pandas", name):
-            return _as_pandas(table.to_pandas(), name)
+            return as_frame(table.to_pandas(), name)
         case ("polars", _):
             import polars as pl
 
@@ -112,6 +134,14 @@ def convert(table: Any, target: tuple[str, str]) -> Any:
             return batches[0] if batches else sys.modules["pyarrow"].RecordBatch.from_pylist([], schema=table.schema)
         case ("pyarrow", "RecordBatchReader"):
             return table.to_reader()
+        case ("dask", _):
+            from mlflow_pipes.content.codecs.table import dask_frames
+
+            return dask_frames.of_frame(table.to_pandas())
+        case ("pyspark", _):
+            from mlflow_pipes.content.codecs.table import spark_frames
+
+            return spark_frames.of_table(table)
         case _:
             return table
 
@@ -121,13 +151,17 @@ def converted(value: Any, wanted: Any) -> Any:
     kind = kind_of(value)
     if kind not in _STORED:
         return value
-    target = _target(wanted, kind)
+    target = target_of(wanted, kind)
     if target == kind:
         return value
     import pyarrow as pa
 
     if kind[0] == "pandas" and target[0] == "pandas":
-        return _as_pandas(value, target[1])
+        return as_frame(value, target[1])
+    if kind[0] == "pandas" and target[0] == "dask":
+        from mlflow_pipes.content.codecs.table import dask_frames
+
+        return dask_frames.of_frame(as_frame(value, "DataFrame"))
     if kind[0] == "pandas":
         return convert(pa.Table.from_pandas(value if kind[1] == "DataFrame" else value.to_frame()), target)
     return convert(value.to_arrow() if kind[0] == "polars" else pa.table(value), target)

@@ -47,7 +47,13 @@ class Taken:
 
 
 def encode(frame: pd.DataFrame | pd.Series) -> Any:
-    """Return the pieces of a frame's or series' blob.
+    """Return the pieces of a frame's or series' blob. Raises what :func:`take` raises."""
+    taken, description = take(frame)
+    return stream.pieces(taken.schema({METADATA_KEY: encode_plain(description)}), taken.batches(len(frame)))
+
+
+def take(frame: pd.DataFrame | pd.Series) -> tuple[Taken, dict[str, Any]]:
+    """Return a frame or series taken apart, and plain data that says what pandas knows of it besides.
 
     Raises:
         Declined: something in it does not fit Arrow without loss.
@@ -68,7 +74,7 @@ def encode(frame: pd.DataFrame | pd.Series) -> Any:
     description["dtypes"] = taken.described
     if frame.attrs:
         description["attrs"] = frame.attrs
-    return stream.pieces(taken.schema({METADATA_KEY: encode_plain(description)}), taken.batches(len(frame)))
+    return taken, description
 
 
 def decode(view: memoryview) -> pd.DataFrame | pd.Series:
