@@ -193,6 +193,20 @@ class InEnvironments(Protocol):
 
 
 @runtime_checkable
+class GivesSpark(Protocol):
+    """A target that gives attempts a Spark session where their ``Assignment.wants_spark`` says so.
+
+    Promise: ``spark_session.active_session()`` is one of the attempt's own. What it has under way at Spark is stopped
+    before an attempt that was cancelled, or took too long, is answered.
+
+    Attributes:
+        gives_spark: true.
+    """
+
+    gives_spark: bool
+
+
+@runtime_checkable
 class Managed(Protocol):
     """A target with machines that can be turned on and off by hand, and stay so from run to run.
 

@@ -1,15 +1,16 @@
 """The Spark session of the attempt that this process does, and which hints mean that a step wants one.
 
-A target that has Spark says by an environment variable of the attempt where its session is; nothing of Spark is imported
-before somebody asks for it.
+A target that has Spark says by an environment variable of the attempt where its session is; nothing of Spark is
+imported before somebody asks for it.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, get_args
 
 from mlflow_pipes.errors import TargetError
 
@@ -47,26 +48,35 @@ def close_session() -> None:
     """Give back what the last attempt of this process had; nothing when it had none."""
     while _opened:
         _, session = _opened.popitem()
-        session.client.close()
+        with suppress(Exception):  # the driver forgets it by itself
+            session.client.release_session()
+            session.client.close()
 
 
-def session_parameters(parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the parameters that are given the target's session when the caller gives them nothing."""
-    return tuple(
-        name
-        for name, parameter in parameters.items()
-        if is_session(hints.get(name)) and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+def session_parameters(parameters: Iterable[inspect.Parameter]) -> frozenset[str]:
+    """Return the parameters that are given the target's session when the caller gives them nothing.
+
+    Told by what is written at them, so that the name may be imported for type checkers only.
+    """
+    return frozenset(
+        one.name
+        for one in parameters
+        if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
+        and (one.default is one.empty or one.default is None)
+        and _is_session(one.annotation)
     )
 
 
-def is_session(hint: Any) -> bool:
-    """Tell whether a hint is Spark's session class; imports nothing."""
-    return _is_of_spark(hint, "SparkSession")
+def mentions_frames(hint: Any) -> bool:
+    """Tell whether values that a hint allows have data frames of Spark's in them; imports nothing."""
+    return _is_of_spark(hint, "DataFrame") or any(map(mentions_frames, get_args(hint)))
 
 
-def is_frame(hint: Any) -> bool:
-    """Tell whether a hint is Spark's class of data frames; imports nothing."""
-    return _is_of_spark(hint, "DataFrame")
+def _is_session(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        options = [one.strip() for one in annotation.strip("\"'").split("|")]
+        return any(one.rpartition(".")[2] == "SparkSession" for one in options)
+    return any(_is_of_spark(one, "SparkSession") for one in (annotation, *get_args(annotation)))
 
 
 def _is_of_spark(hint: Any, name: str) -> bool:
@@ -79,13 +89,13 @@ def _is_of_spark(hint: Any, name: str) -> bool:
 
 def _open(remote: str) -> SparkSession:
     try:
-        from pyspark.sql.connect.session import SparkSession as Remote
+        from pyspark.sql import SparkSession
     except ImportError as error:
         raise TargetError(
             f"the Spark session cannot be used by this interpreter ({error}): pip install 'mlflow_pipes[spark]'"
         ) from error
     try:
-        session: SparkSession = Remote.builder.remote(remote).create()
+        session: SparkSession = SparkSession.builder.remote(remote).create()
     except Exception as error:
         raise TargetError(f"the Spark session of this attempt cannot be opened: {error}") from error
     return session

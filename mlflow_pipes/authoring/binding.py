@@ -13,6 +13,7 @@ from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.model.artifact import CollectionKind
 from mlflow_pipes.model.graph import Constant, Outcome, PathItem
+from mlflow_pipes.spark_session import mentions_frames, session_parameters
 from mlflow_pipes.wording import clipped
 
 
@@ -45,6 +46,7 @@ class Parameters:
         "_known",
         "_names",
         "_required",
+        "_sessions",
         "_takes_steps",
         "culprit",
         "defaults",
@@ -63,7 +65,9 @@ class Parameters:
         plain = [p for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
         self._names = tuple(p.name for p in plain if p.kind is not p.KEYWORD_ONLY)
         self._known = frozenset(p.name for p in plain)
-        self._required = frozenset(p.name for p in plain if p.default is p.empty)
+        # given by the target that the step runs on, where the caller gives nothing
+        self._sessions = frozenset() if takes_steps else session_parameters(plain)
+        self._required = frozenset(p.name for p in plain if p.default is p.empty) - self._sessions
         # what `**kwargs` is called, if there is one; workers pass its items one by one
         self._further = next((p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
         self.defaults: Mapping[str, Any] = {p.name: p.default for p in plain if p.default is not p.empty}
@@ -85,6 +89,11 @@ class Parameters:
     def returns(self) -> Any:
         """The annotation of the output; ``Any`` where there is none."""
         return self._annotations().get("return", Any)
+
+    @property
+    def wants_spark(self) -> bool:
+        """Whether the function can only run where there is Spark: it takes a session, or data frames of Spark's."""
+        return bool(self._sessions) or any(map(mentions_frames, self._annotations().values()))
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Bound]:
         """Return what each parameter was given; defaults not given are left out.

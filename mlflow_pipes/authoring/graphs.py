@@ -260,6 +260,7 @@ class _Nodes:
             max_age_s=settings.max_age_s,
             options=step.declared.options,
             doc=_doc_of(step.function),
+            wants_spark=step.parameters.wants_spark,
         )
 
 

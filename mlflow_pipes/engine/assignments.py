@@ -49,6 +49,7 @@ class Assignments:
             tags=node.options.tags,
             retry_when=_shipped(node.options.retries.when),
             environment=node.step.environment,
+            wants_spark=node.step.wants_spark,
         )
 
     def _tracks_mlflow(self, code: CodeFingerprint) -> bool:

@@ -19,7 +19,7 @@ from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.questions import Questions
 from mlflow_pipes.engine.recorder import NodeFacts, Recorder
 from mlflow_pipes.engine.roster import Roster
-from mlflow_pipes.engine.run_targets import RunTargets, check_runs_environments
+from mlflow_pipes.engine.run_targets import RunTargets, check_gives_spark, check_runs_environments
 from mlflow_pipes.engine.twins import Twins
 from mlflow_pipes.errors import InternalError, PipesError, TargetError, WorldError
 from mlflow_pipes.model.artifact import Artifact
@@ -328,6 +328,7 @@ class Conductor:
             target = self._targets[command.target]
             if assignment.environment is not None:
                 check_runs_environments(target, node)
+            check_gives_spark(target, node)
             target.submit(assignment)
         except TargetError as error:
             moment = self._clock.now()

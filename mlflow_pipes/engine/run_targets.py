@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from mlflow_pipes.errors import ConfigurationError, TargetError, suggest
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import StepNode
-from mlflow_pipes.ports import ComputeTarget, InEnvironments, Polled
+from mlflow_pipes.ports import ComputeTarget, GivesSpark, InEnvironments, Polled
 
 
 class RunTargets:
@@ -57,6 +57,19 @@ class RunTargets:
             self.polled.append(target)
         self.on_opened(name, target.capacity())
         return target
+
+
+def check_gives_spark(target: ComputeTarget, node: StepNode) -> None:
+    """Refuse a target without Spark for a step that uses it.
+
+    Raises:
+        TargetError: naming step and target.
+    """
+    if node.step.wants_spark and not isinstance(target, GivesSpark):
+        raise TargetError(
+            f"step {node.id!r} takes a Spark session or Spark's data frames, but target {target.name!r} has no Spark; "
+            "name a target of type spark"
+        )
 
 
 def check_runs_environments(target: ComputeTarget, node: StepNode) -> None:

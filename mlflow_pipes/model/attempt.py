@@ -46,6 +46,7 @@ class Assignment:
         retry_when: tells of an exception whether another attempt is worth it; None when nobody asks.
         environment: interpreter and packages that it runs with; None for those of the target's own workers. Its
             ``command`` and ``environ`` are of the machine that declares the pipeline.
+        wants_spark: it must have a Spark session.
     """
 
     attempt: AttemptId
@@ -64,6 +65,7 @@ class Assignment:
     tags: Mapping[str, str] = field(default_factory=dict)
     retry_when: FunctionReference | None = None
     environment: ResolvedEnvironment | None = None
+    wants_spark: bool = False
 
 
 class FailureKind(StrEnum):

@@ -155,6 +155,7 @@ class StepDefinition:
     Attributes:
         environment: what it runs with, once that is resolved; *code* is then the code as it is in there, so that the
             environment is in the key by that. None for the interpreter that declares the pipeline.
+        wants_spark: its parameters or output are Spark's: it must have a Spark session.
     """
 
     name: str
@@ -165,7 +166,8 @@ class StepDefinition:
     options: StepOptions = StepOptions()
     doc: str = ""
     environment: ResolvedEnvironment | None = None
+    wants_spark: bool = False
 
 
 KEYED = frozenset({"code"})
-NEUTRAL = frozenset({"name", "function", "reuse", "max_age_s", "options", "doc", "environment"})
+NEUTRAL = frozenset({"name", "function", "reuse", "max_age_s", "options", "doc", "environment", "wants_spark"})

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mlflow_pipes import content
 from mlflow_pipes.authoring.declaration import Declaration, Scope, entered
 from mlflow_pipes.digests import digest_record
-from mlflow_pipes.errors import BlobError, DatastoreError, DeclarationError, UnstorableOutputError
+from mlflow_pipes.errors import BlobError, DatastoreError, DeclarationError, TargetError, UnstorableOutputError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure, FailureKind
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
+from mlflow_pipes.spark_session import active_session, close_session
 from mlflow_pipes.worker import failures
 from mlflow_pipes.worker.context import RunContext, active, last_part
 from mlflow_pipes.worker.functions import FoundFunction, Functions
@@ -78,6 +79,7 @@ def execute(
     with _environment(assignment.environ), active(context):
         ended = _attempt(assignment, datastore, checkout, calls, logged)
     if calls.begun or context.has_scratch:
+        close_session()
         shutil.rmtree(folder, ignore_errors=True)
     tracked = logged.tracked
     if context.metrics:
@@ -209,6 +211,11 @@ def _unusable(error: BlobError, artifacts: Mapping[str, Artifact], datastore: Da
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
+    try:
+        for name in found.sessions - arguments.keys():
+            arguments[name] = active_session()
+    except TargetError as error:
+        return replace(failures.of_exception(error, FailureKind.WORLD), message=str(error))
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 from mlflow_pipes.errors import StepError
 from mlflow_pipes.hints import hints_of
 from mlflow_pipes.model.step import FunctionReference, ImportedFunction, PickledFunction
+from mlflow_pipes.spark_session import session_parameters
 from mlflow_pipes.worker.context import importing
 from mlflow_pipes.worker.sources import SourceChangedError, Sources
 
@@ -37,6 +38,7 @@ class FoundFunction:
         star, double_star: names of ``*args`` and ``**kwargs``.
         unread: sources that no module was loaded from; to be checked again before each call, because
             the function may import them while it runs.
+        sessions: parameters that are given the Spark session where the caller gave nothing.
     """
 
     function: Callable[..., Any]
@@ -46,6 +48,7 @@ class FoundFunction:
     star: str | None = None
     double_star: str | None = None
     unread: tuple[tuple[str, str], ...] = ()
+    sessions: frozenset[str] = frozenset()
 
     def call(self, arguments: dict[str, Any]) -> Any:
         """Call the function with its arguments by parameter name."""
@@ -189,4 +192,5 @@ def _described(function: Any, unread: tuple[tuple[str, str], ...] = ()) -> Found
     if star is not None:
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ordered = tuple((parameter.name, parameter.default) for parameter in parameters if parameter.kind in kinds)
-    return FoundFunction(function, wanted, hints.get("return", Any), ordered, star, double_star, unread)
+    sessions = session_parameters(parameters)
+    return FoundFunction(function, wanted, hints.get("return", Any), ordered, star, double_star, unread, sessions)

@@ -195,6 +195,7 @@ def _plain_step(step: StepDefinition) -> dict[str, Any]:
             "distributions": sorted(step.code.distributions),
             "shape": step.code.shape,
         },
+        **({"wants_spark": True} if step.wants_spark else {}),
     }
 
 
@@ -270,4 +271,5 @@ def _step(plain: dict[str, Any]) -> StepDefinition:
         function=_function(plain["function"]),
         reuse=plain["reuse"],
         max_age_s=plain["max_age_s"],
+        wants_spark=plain.get("wants_spark", False),
     )

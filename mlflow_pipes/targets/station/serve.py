@@ -17,7 +17,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from mlflow_pipes.targets.station.post import Line, Post, silence_for
 from mlflow_pipes.targets.station.station import Station
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlflow_pipes.model.attempt import TargetEvent
     from mlflow_pipes.ports import Datastore
@@ -92,6 +93,30 @@ class Session:
                 speaking[1].cut()
                 speaking[0].join()
 
+    def serve_connection(self, connection: socket.socket) -> None:
+        """Speak through one connection until it breaks or the orchestrator ends the session; kill what runs then."""
+        self._doing.start()
+        line = _line(connection)
+
+        def speak() -> None:
+            self._post.speak(line)
+            self._wake_write.send(b"\0")
+
+        speaking = threading.Thread(target=speak, name="speaking", daemon=True)
+        speaking.start()
+        try:
+            while speaking.is_alive() and not self._is_over:
+                select.select([self._wake_read], [], [], _LOOK_EVERY_S)
+                if self._station is not None and self._station.is_closed and not self._is_ending:
+                    self._post.wait_until_sent(_LAST_WORDS_S)
+                    break
+        finally:
+            if self._station is not None:
+                self._station.close()
+            line.cut()
+            speaking.join()
+            self._todo.put(None)
+
     def _was_left(self) -> bool:
         is_left = time.monotonic() - self._lost_at > self._reconnect_s
         if is_left:
@@ -99,12 +124,7 @@ class Session:
         return is_left
 
     def _speak(self, connection: socket.socket) -> tuple[threading.Thread, Line]:
-        connection.settimeout(None)
-        number = connection.fileno()
-
-        def cut() -> None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        line = _line(connection)
 
         def speak() -> None:
             why = self._post.speak(line)
@@ -112,7 +132,6 @@ class Session:
             self._lost_at = time.monotonic()
             _log.info("connection broken: %s", why)
 
-        line = Line(number, number, cut)
         thread = threading.Thread(target=speak, name="speaking", daemon=True)
         thread.start()
         return thread, line
@@ -143,8 +162,11 @@ class Session:
         while (entry := self._todo.get()) is not None:
             message, absent = entry
             if isinstance(message, End):
-                break
+                self._end()
+                return
             self._do(message, absent)
+
+    def _end(self) -> None:
         self._is_ending = True
         if self._station is not None:
             self._station.close()
@@ -210,6 +232,43 @@ class Session:
             self._post.send(pickle.dumps(Told(encode_events(events)), 5), needs)
 
 
+def _line(connection: socket.socket) -> Line:
+    connection.settimeout(None)
+    number = connection.fileno()
+
+    def cut() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return Line(number, number, cut)
+
+
+@contextmanager
+def session_folder(folder: Path) -> Iterator[Path]:
+    """Give a session a folder, linked to what sessions share; it is gone afterwards, however the process ends.
+
+    Args:
+        folder: what sessions share.
+    """
+    own = folder / "sessions" / uuid.uuid4().hex
+    own.mkdir(parents=True)
+    held, using = hold(own), in_use(folder)
+    assert held is not None
+    try:
+        _link_shared(folder, own)
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        os.close(held)
+        os.close(using)
+
+
+def _link_shared(folder: Path, own: Path) -> None:
+    for kept in ("code", "environments"):  # what is unpacked and built is there for the next session
+        (folder / kept).mkdir(exist_ok=True)
+        (own / kept).symlink_to(folder / kept)
+
+
 def main() -> None:
     """Serve one session; says ``ready`` to its standard output when it can be spoken to."""
     folder, own, reconnect_s = Path(sys.argv[-3]), Path(sys.argv[-2]), float(sys.argv[-1])
@@ -219,9 +278,7 @@ def main() -> None:
     if hold(own) is None:
         sys.exit(f"another process serves {own}")
     using = in_use(folder)
-    for kept in ("code", "environments"):  # what is unpacked and built is there for the next session
-        (folder / kept).mkdir(exist_ok=True)
-        (own / kept).symlink_to(folder / kept)
+    _link_shared(folder, own)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(SOCKET)
     listener.listen()

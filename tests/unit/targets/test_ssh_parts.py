@@ -8,11 +8,11 @@ import pytest
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptStarted, Failure, FailureKind, LogLine
 from mlflow_pipes.stores.local import LocalDatastore
-from mlflow_pipes.targets.ssh.clocks import by_our_clock
 from mlflow_pipes.targets.ssh.machine import Machine
 from mlflow_pipes.targets.ssh.shipment import shipment_for, soabi_here
 from mlflow_pipes.targets.ssh.troubles import explained
 from mlflow_pipes.targets.station.cleaning import clean, hold, in_use
+from mlflow_pipes.targets.station.clocks import by_our_clock
 
 
 def test_host_keys_are_always_checked_and_nothing_is_asked():
