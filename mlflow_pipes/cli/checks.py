@@ -240,12 +240,13 @@ def _publisher(home: Workspace) -> tuple[Verdict, str, str]:
 
 def _targets(home: Workspace) -> tuple[Verdict, str, str]:
     """Check that what makes each target is installed and takes its keys; starts none."""
-    from mlflow_pipes.workspace.target_types import maker_of
+    from mlflow_pipes.workspace.target_types import check_target, maker_of
 
     wrong = []
     for target in home.configuration.targets.values():
         try:
             maker_of(target)
+            check_target(target)
         except ConfigurationError as error:
             wrong.append(str(error))
     if wrong:
@@ -257,11 +258,16 @@ def _targets(home: Workspace) -> tuple[Verdict, str, str]:
 def _run_configurations(home: Workspace) -> tuple[Verdict, str, str]:
     from mlflow_pipes.workspace.run_configuration import RunConfiguration, names
     from mlflow_pipes.workspace.situation import over
+    from mlflow_pipes.workspace.target_types import check_target, maker_of
 
     found, wrong = names(home.configuration.folder), []
     for name in found:
         try:
-            over(home.configuration, RunConfiguration.load(name, home.configuration.folder))
+            configuration = RunConfiguration.load(name, home.configuration.folder)
+            over(home.configuration, configuration)
+            for target in configuration.targets.values():
+                maker_of(target)
+                check_target(target)
         except ConfigurationError as error:
             wrong.append(str(error))
     if wrong:

@@ -95,7 +95,9 @@ class Engine:
         self._clock = clock
         roster = Roster(self._targets, routing, ledger.estimates(graph.name), new_id)
         roster.add(graph.groups, graph.nodes)
-        recorder = Recorder(started.run_id, graph.name, roster.step_run_ids, ledger, log, Observers(observers))
+        recorder = Recorder(
+            started.run_id, graph.name, roster.step_run_ids, roster.named_by, ledger, log, Observers(observers)
+        )
         ranks = roster.ranks(graph.nodes)
         self._state = RunState(graph, self._targets.capacities(), roster.target_of, ranks, chance, supply)
         self._recorder = recorder

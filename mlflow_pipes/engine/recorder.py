@@ -76,6 +76,7 @@ class Recorder:
         run_id: of the run.
         pipeline: its pipeline's name.
         step_run_ids: id of each node's and each group's run.
+        named_by: who named a node's target, where somebody did.
         ledger: takes the records and answers look-ups.
         log: keeps what steps print.
         observers: are told after the ledger; also an attribute.
@@ -86,6 +87,7 @@ class Recorder:
         run_id: str,
         pipeline: str,
         step_run_ids: Mapping[str, str],
+        named_by: Mapping[str, str],
         ledger: Ledger,
         log: RunLog | None,
         observers: Observers,
@@ -96,6 +98,7 @@ class Recorder:
         self._seen_code: set[str] = set()
         self._position = 0
         self._ids = step_run_ids
+        self._named_by = named_by
         self._ledger = ledger
         self._log = log
         self.observers = observers
@@ -209,7 +212,18 @@ class Recorder:
         position, self._position = self._position, self._position + 1
         self.add(
             StepDeclared(
-                self._run_id, self._ids[node], node, name, kind, parent_id, parameters, tags, parents, position, effect
+                self._run_id,
+                self._ids[node],
+                node,
+                name,
+                kind,
+                parent_id,
+                parameters,
+                tags,
+                parents,
+                position,
+                effect,
+                self._named_by.get(node, ""),
             ),
             now,
         )

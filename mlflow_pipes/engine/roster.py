@@ -22,6 +22,7 @@ class Roster:
     Attributes:
         nodes: by id.
         target_of: name of each node's target.
+        named_by: who named it, in words, of nodes of which somebody did.
         step_run_ids: id of each node's and each group's run.
     """
 
@@ -34,6 +35,7 @@ class Roster:
     ) -> None:
         self.nodes: dict[str, StepNode] = {}
         self.target_of: dict[str, str] = {}
+        self.named_by: dict[str, str] = {}
         self.step_run_ids: dict[str, str] = {}
         self._targets = targets
         self._routing = routing
@@ -47,10 +49,12 @@ class Roster:
         Raises:
             ConfigurationError: a step names a target that is not there; then nothing was taken in.
         """
-        target_of = {node.id: self._routing.target_of(node) for node in nodes.values()}
-        for name in dict.fromkeys(target_of.values()):
+        choices = {node.id: self._routing.choice(node) for node in nodes.values()}
+        for name in dict.fromkeys([choice.target for choice in choices.values()]):
             _ = self._targets[name]  # opened, or refused
-        self.target_of.update(target_of)
+        self.target_of.update({node: choice.target for node, choice in choices.items()})
+        fallback = self._routing.fallback
+        self.named_by.update({node: choice.named_by for node, choice in choices.items() if choice != fallback})
         self.nodes.update(nodes)
         for name in [*groups, *nodes]:
             self.step_run_ids[name] = self._new_id()

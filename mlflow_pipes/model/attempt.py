@@ -212,12 +212,15 @@ class Capacity:
         slots: number of concurrent attempts.
         gpus: how many graphics processors there are for concurrent attempts; infinity where any number may be asked
             for, and the target gives none or its own: what an assignment names then says only how many.
+        ahead: how many of the slots are for attempts that wait there, so that nothing stands still until it is sent
+            more.
     """
 
     cpus: float
     memory_bytes: int = 0
     slots: int = 1
     gpus: float = 0
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

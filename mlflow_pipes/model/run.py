@@ -100,6 +100,7 @@ class StepDeclared:
         parents: node ids it waits for, to draw the graph.
         position: order of declaration, from 0.
         effect: declared with ``reuse="never"``: each of its attempts may change the world.
+        named_by: who named its target, in words; empty where nobody did, and it goes where the run's steps go.
     """
 
     run_id: str
@@ -113,6 +114,7 @@ class StepDeclared:
     parents: tuple[str, ...] = ()
     position: int = 0
     effect: bool = False
+    named_by: str = ""
 
 
 class StepChanged(NamedTuple):

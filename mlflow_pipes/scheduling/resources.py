@@ -28,15 +28,23 @@ def owned(capacity: Capacity) -> Vector:
     return (capacity.cpus, capacity.memory_bytes or math.inf, capacity.gpus)
 
 
-def too_much(node: str, options: StepOptions, target: str, owned_: Vector) -> str:
-    """Return what a step asks for that there never is on a target, in words; empty when the target can hold it."""
+def too_much(node: str, options: StepOptions, target: str, owned_: Vector, where: str = "in all") -> str:
+    """Return what a step asks for that there never is on a target, in words; empty when the target can hold it.
+
+    Args:
+        node: id of the step's node.
+        options: of the step.
+        target: its name.
+        owned_: what it has.
+        where: of the target that is.
+    """
     amounts = asked(options)
     if all(map(le, amounts, owned_)):
         return ""
     short = [one for one in zip(RESOURCES, amounts, owned_, strict=True) if one[1] > one[2]]
     wants = " and ".join([f"{resource}={amount:.15g}" for resource, amount, _ in short])
     has = " and ".join([text(resource, all_) for resource, _, all_ in short])
-    return f"step {node!r} asks for {wants}, but target {target!r} has {has} in all"
+    return f"step {node!r} asks for {wants}, but target {target!r} has {has} {where}"
 
 
 def text(resource: str, amount: float) -> str:

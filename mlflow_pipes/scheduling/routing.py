@@ -78,6 +78,11 @@ class Routing:
         """Where steps go of which nothing is said."""
         return self.given or self.default
 
+    @property
+    def fallback(self) -> Choice:
+        """Where steps go whose target nobody named."""
+        return Choice(self.default, self.default_source)
+
     def target_of(self, node: StepNode) -> str:
         """Return the name of a step's target."""
         return self.choice(node).target
@@ -94,7 +99,7 @@ class Routing:
                 return Choice(rule.target, rule.source)
         if options.pipeline_target is not None:
             return Choice(options.pipeline_target, "the pipeline")
-        return Choice(self.default, self.default_source)
+        return self.fallback
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -34,9 +34,10 @@ def attached_targets(folder: Path) -> dict[str, TargetConfiguration]:
     for name in tables.values:
         try:
             found[name] = read_target(name, tables.table(name))
-        except ConfigurationError:
+        except ConfigurationError as error:
             keys = dict(tables.table(name).values)
-            found[name] = TargetConfiguration(name, str(keys.pop("type", name)), keys, source=tables.where)
+            type_ = str(keys.pop("type", name))
+            found[name] = TargetConfiguration(name, type_, keys, source=tables.where, problem=str(error))
     return found
 
 

@@ -63,6 +63,7 @@ def run_graph(
         {choice.target for choice in choices.values()},
         configured=configured,
         folder=home.folder,
+        project=home.configuration.folder,
         datastore=home.datastore,
     )
     with (
@@ -186,6 +187,7 @@ def _run(
             "a call that a step returned",
             configured=situation.configuration.targets,
             folder=home.folder,
+            project=home.configuration.folder,
             datastore=home.datastore,
         )
         opened.enter_context(started([target], inbox.put))

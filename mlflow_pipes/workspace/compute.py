@@ -10,7 +10,13 @@ from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import TargetEvent
 from mlflow_pipes.ports import ComputeTarget, Datastore
 from mlflow_pipes.workspace.placing import configured_target
-from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
+from mlflow_pipes.workspace.target_types import (
+    TargetConfiguration,
+    check_target,
+    configured_at,
+    located_options,
+    maker_of,
+)
 
 
 def make_targets(
@@ -18,6 +24,7 @@ def make_targets(
     *,
     configured: Mapping[str, TargetConfiguration],
     folder: Path,
+    project: Path,
     datastore: Datastore,
 ) -> dict[str, ComputeTarget]:
     """Return targets by name, not started.
@@ -26,19 +33,26 @@ def make_targets(
         names: of the configuration.
         configured: targets of the configuration by name.
         folder: of the workspace.
+        project: the folder that paths in the configuration are relative to.
         datastore: that the workers use.
 
     Raises:
         ConfigurationError: a target's options are wrong.
     """
     return {
-        name: make_target(name, "a step", configured=configured, folder=folder, datastore=datastore)
+        name: make_target(name, "a step", configured=configured, folder=folder, project=project, datastore=datastore)
         for name in sorted(names)
     }
 
 
 def make_target(
-    name: str, user: str, *, configured: Mapping[str, TargetConfiguration], folder: Path, datastore: Datastore
+    name: str,
+    user: str,
+    *,
+    configured: Mapping[str, TargetConfiguration],
+    folder: Path,
+    project: Path,
+    datastore: Datastore,
 ) -> ComputeTarget:
     """Return one target, not started; *user* is who asks for it, for errors; others as of :func:`make_targets`.
 
@@ -47,6 +61,7 @@ def make_target(
     """
     target = configured_target(name, user, configured)
     make = maker_of(target)
+    check_target(target)
     try:
         return make(
             name,
@@ -54,10 +69,10 @@ def make_target(
             checkout=folder / "checkout",
             scratch=folder / "scratch",
             workspace=str(folder),
-            **target.options,
+            **located_options(target, project),
         )
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"[targets.{name}] in the configuration: {error}") from error
+        raise ConfigurationError(f"{configured_at(target)}: {error}") from error
 
 
 @contextmanager

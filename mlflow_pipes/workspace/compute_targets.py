@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.credentials import without_credentials
-from mlflow_pipes.errors import ConfigurationError, NotFoundError, suggest
+from mlflow_pipes.errors import ConfigurationError, NotFoundError, PipesError, suggest
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.ports import ComputeTarget, Managed
 from mlflow_pipes.workspace import attached_targets
 from mlflow_pipes.workspace.compute import make_target
-from mlflow_pipes.workspace.target_types import ALWAYS_THERE, TargetConfiguration, known_capacity, maker_of
+from mlflow_pipes.workspace.target_types import (
+    ALWAYS_THERE,
+    TARGET_TYPES,
+    TargetConfiguration,
+    check_target,
+    known_capacity,
+    maker_of,
+)
 
 if TYPE_CHECKING:
     from mlflow_pipes.workspace.probe import ProbeReport
     from mlflow_pipes.workspace.workspace import Workspace
 
 _TEST_WITHIN_S = 60.0
+_ON_DEMAND, _ON, _OFF = "on demand", "on", "off"
+_NAME = re.compile(r"[^\W\d_][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ class Target:
 
     Attributes:
         type: its kind.
-        status: ``on demand`` (each run starts what it needs, and ends it), or of a managed one ``on`` or ``off``.
+        status: ``on demand`` (each run starts what it needs, and ends it), or of a managed one ``on`` or ``off``; empty
+            of one that would take long to ask, in lists.
         is_default: steps go there that nothing else is said of.
         shared: all runs together get no more than it has.
         source: ``built in``, ``attached``, or the file that configures it.
@@ -72,7 +83,7 @@ class ComputeTargets:
         self._home = home
 
     def list(self) -> list[Target]:
-        """Return all targets by name; of managed ones it is not asked whether they are on."""
+        """Return all targets by name. Those of other packages are not asked whether they are on."""
         steps = self._steps()
         return [self._target(one, steps) for _, one in sorted(self._home.configuration.targets.items())]
 
@@ -84,9 +95,8 @@ class ComputeTargets:
             ConfigurationError: its configuration is wrong.
         """
         configured = self._configured(name)
-        made = self._made(name)
-        found = self._target(configured, self._steps())
-        return replace(found, status="on" if made.is_on() else "off") if isinstance(made, Managed) else found
+        status = _status(self._made(name))
+        return replace(self._target(configured, self._steps()), status=status)
 
     def attach(self, name: str, *, type: str | None = None, **keys: Any) -> Target:  # noqa: A002 - the key's name
         """Add a target to the workspace, for this and later processes; one attached under that name is replaced.
@@ -97,15 +107,20 @@ class ComputeTargets:
             **keys: as they would stand in ``pipes.toml``.
 
         Raises:
-            ConfigurationError: a key is wrong, or the project's configuration defines the name: that comes first.
+            ConfigurationError: a key is wrong; the project's configuration defines the name, and that comes first; or
+                one of that name is on.
         """
         before = self._home.configuration.targets.get(name)
         if before is not None and before.source and before.source != self._file:
             raise ConfigurationError(
                 f"target {name!r} is defined in {before.source}, which comes first: change it there"
             )
+        self._check_off(name)
         given = {**({} if type is None else {"type": type}), **keys}
-        maker_of(attached_targets.read_attached(name, given))
+        _check_name(name)
+        target = attached_targets.read_attached(name, given)
+        maker_of(target)
+        check_target(target)
         attached_targets.attach(self._home.folder, name, given)
         self._reload()
         return self._target(self._home.configuration.targets[name], self._steps())
@@ -117,12 +132,13 @@ class ComputeTargets:
 
         Raises:
             NotFoundError: none of that name was attached.
-            ConfigurationError: the project's configuration defines it, so that it is to be removed there.
+            ConfigurationError: the project's configuration defines it, so that it is to be removed there; or it is on.
         """
         before = self._home.configuration.targets.get(name)
         if before is not None and before.source != self._file:
             where = f"in {before.source}: remove it there" if before.source else "always there"
             raise ConfigurationError(f"target {name!r} was not attached, it is {where}")
+        self._check_off(name)
         attached_targets.detach(self._home.folder, name)
         self._reload()
 
@@ -172,16 +188,30 @@ class ComputeTargets:
     def _made(self, name: str) -> ComputeTarget:
         home = self._home
         return make_target(
-            name, "", configured=home.configuration.targets, folder=home.folder, datastore=home.datastore
+            name,
+            "",
+            configured=home.configuration.targets,
+            folder=home.folder,
+            project=home.configuration.folder,
+            datastore=home.datastore,
         )
+
+    def _check_off(self, name: str) -> None:
+        """Raise ``ConfigurationError`` for a target that is on: nobody could turn it off when it is not known."""
+        try:
+            is_on = name in self._home.configuration.targets and _status(self._made(name)) == _ON
+        except PipesError:
+            return  # its package is gone, or what is said of it is wrong
+        if is_on:
+            raise ConfigurationError(f"target {name!r} is on: turn it off first (pipes compute stop {name})")
 
     def _managed(self, name: str, done: str) -> Managed:
         target = self._configured(name)
         made = self._made(name)
         if not isinstance(made, Managed):
             raise ConfigurationError(
-                f"target {name!r} of type {target.type!r} cannot be {done}: each run starts what it needs there, and "
-                "ends it"
+                f"target {name!r} of type {target.type!r} cannot be {done}: each run starts what it needs there, or "
+                "takes it as it is"
             )
         return made
 
@@ -197,7 +227,7 @@ class ComputeTargets:
         return Target(
             name=one.name,
             type=one.type,
-            status="on demand",
+            status=self._listed_status(one),
             is_default=one.name == self._home.configuration.target,
             shared=one.shared,
             source="attached" if one.source == self._file else one.source or "built in",
@@ -205,6 +235,17 @@ class ComputeTargets:
             capacity=known_capacity(one),
             steps=steps.get(one.name, ()),
         )
+
+    def _listed_status(self, one: TargetConfiguration) -> str:
+        ours = TARGET_TYPES.get(one.type)
+        if ours is None:
+            return ""
+        if not ours.is_asked:
+            return _ON_DEMAND
+        try:
+            return _status(self._made(one.name))
+        except PipesError:
+            return ""  # what is wrong with it is told to who uses it
 
     def _steps(self) -> dict[str, tuple[StepOnTarget, ...]]:
         """Return what is on each target, by its name."""
@@ -215,6 +256,19 @@ class ComputeTargets:
             step = StepOnTarget(target, run_id, pipeline, node, status, at)
             found[target] = (*found.get(target, ()), step)
         return found
+
+
+def _status(made: ComputeTarget) -> str:
+    if not isinstance(made, Managed):
+        return _ON_DEMAND
+    return _ON if made.is_on() else _OFF
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"a target cannot be called {name!r}: use letters, digits, '_', '-' and '.', and begin with a letter"
+        )
 
 
 def _shown(value: Any) -> Any:

@@ -10,7 +10,6 @@ from mlflow_pipes.scheduling.critical_path import Link
 from mlflow_pipes.scheduling.shortage import amounts_text, told_short
 from mlflow_pipes.workspace.explain import Change, changes_text, compare
 from mlflow_pipes.workspace.records import Run, StepRun
-from mlflow_pipes.workspace.situation import CONFIGURATION_TAG
 from mlflow_pipes.workspace.timeline import id_of, timeline
 from mlflow_pipes.workspace.waiting import StepTimes, Wait, waits_of
 from mlflow_pipes.workspace.workspace import Workspace
@@ -106,10 +105,11 @@ def _saved_s(home: Workspace, found: StepRun) -> float | None:
 def _placement(record: Run, found: StepRun) -> str:
     if not found.target:
         return ""
-    if found.target != record.target:
-        configuration = record.tags.get(CONFIGURATION_TAG)
-        rule = f", a rule of {configuration}" if configuration else ""
-        return f"on {found.target}, which the step{rule} or its pipeline names (others run on {record.target})"
+    if found.named_by:
+        others = f" (others run on {record.target})" if found.target != record.target else ""
+        return f"on {found.target}, which was named by {found.named_by}{others}"
+    if found.target != record.target:  # a run of an older version, which did not say
+        return f"on {found.target} (others run on {record.target})"
     return f"on {found.target}, where the run puts steps that name no target"
 
 

@@ -11,7 +11,7 @@ from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.scheduling.resources import asked, owned, too_much
 from mlflow_pipes.scheduling.routing import Choice, Routing
 from mlflow_pipes.workspace.checked_tables import listed
-from mlflow_pipes.workspace.target_types import TargetConfiguration, known_capacity
+from mlflow_pipes.workspace.target_types import TargetConfiguration, check_target, known_capacity, known_largest
 
 _NOTHING_MUCH = asked(StepOptions())
 
@@ -43,6 +43,7 @@ def check_places(
 
 def _check(node: StepNode, choice: Choice, configured: Mapping[str, TargetConfiguration]) -> None:
     target = configured_target(choice.target, f"step {node.id!r}", configured, named_by=choice.named_by)
+    check_target(target)
     if asked(node.options) != _NOTHING_MUCH:
         _check_room(node, choice, target, configured)
 
@@ -67,11 +68,12 @@ def configured_target(
 def _check_room(
     node: StepNode, choice: Choice, target: TargetConfiguration, configured: Mapping[str, TargetConfiguration]
 ) -> None:
-    capacity = known_capacity(target)
-    told = "" if capacity is None else too_much(node.id, node.options, target.name, owned(capacity))
+    largest = known_largest(target)
+    where = "in all" if largest == known_capacity(target) else "in each worker"
+    told = "" if largest is None else too_much(node.id, node.options, target.name, owned(largest), where)
     if not told:
         return
-    large = [name for name, other in configured.items() if _holds(node, known_capacity(other)) and name != "inline"]
+    large = [name for name, other in configured.items() if _holds(node, known_largest(other)) and name != "inline"]
     remedy = (
         f"name a larger target with {node.id}.options(target=...), such as {large[0]!r}"
         if large

@@ -36,6 +36,8 @@ class StepRun:
         parameters: its plain constants, as short texts. labels: its declared tags.
         reason: one line: why it ran, was skipped, failed.
         effect: declared with ``reuse="never"``; False also for runs of older versions.
+        named_by: who named its target, such as ``the step``, or a rule by its place in a run configuration; empty where
+            nobody did, and for runs of older versions.
         key: action key; code_digest: of the code fingerprint; inputs: identity of each argument.
     """
 
@@ -62,6 +64,7 @@ class StepRun:
     labels: Mapping[str, str]
     artifact: Artifact | None
     effect: bool
+    named_by: str
     _runs: Runs = field(repr=False, compare=False)
 
     @property

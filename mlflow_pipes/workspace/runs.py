@@ -245,6 +245,7 @@ class Runs:
             labels=json.loads(row.tags),
             artifact=None if row.output is None else from_json(row.output),
             effect=bool(row.effect),
+            named_by=row.named_by or "",
             _runs=self,
         )
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.machine import capacity as machine
@@ -19,6 +20,9 @@ from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.ports import ComputeTarget
 from mlflow_pipes.workspace.checked_tables import Check, Table, above_zero, flag, listed, size, text, whole
 from mlflow_pipes.workspace.checked_tables import table as table_of_anything
+
+if TYPE_CHECKING:
+    from mlflow_pipes.targets.dask.plan import ClusterPlan
 
 ENTRY_POINTS = "mlflow_pipes.compute_targets"
 GIVEN = ("name", "datastore", "checkout", "scratch", "workspace")
@@ -36,6 +40,7 @@ class TargetConfiguration:
         options: keyword arguments of what makes it, checked where the type is ours.
         shared: all runs of the workspace together get no more than the target has.
         source: where it is written, such as the path of ``pipes.toml``; empty for those that are always there.
+        problem: why it cannot be used, where that is told only to who uses it; its options are not checked then.
     """
 
     name: str
@@ -43,6 +48,7 @@ class TargetConfiguration:
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: bool = False
     source: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +58,12 @@ class Key:
     Attributes:
         argument: the keyword argument of what makes the target.
         check: see :data:`~mlflow_pipes.workspace.checked_tables.Check`.
+        located: makes paths in its value absolute that are relative to the project's folder.
     """
 
     argument: str
     check: Check
+    located: Callable[[Any, Path], Any] = lambda value, _: value
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +71,25 @@ class TargetType:
     """A kind of compute target.
 
     Attributes:
-        load: imports and returns what makes one; called only when one is made.
+        load: imports and returns what makes one with these options; called only when one is made.
         keys: of its table, besides ``type`` and ``shared``.
         shareable: its table may say ``shared``.
         per_machine: what runs share of it belongs to one machine: those of another have one of their own.
         capacity: what a target with these options holds, told without starting it; None when only a running one knows.
+        largest: the most of it that a single step can be given; as *capacity*.
+        check: raises ``ConfigurationError`` when options do not go together, or one is missing.
+        is_asked: whether a target is on, where it can be turned on, is told at once: lists ask it.
         extra: what to install with mlflow_pipes to use it; empty for nothing.
     """
 
-    load: Callable[[], MakesTarget]
+    load: Callable[[Mapping[str, Any]], MakesTarget]
     keys: Mapping[str, Key]
     shareable: bool = True
     per_machine: bool = False
     capacity: Callable[[Mapping[str, Any]], Capacity | None] = lambda _: None
+    largest: Callable[[Mapping[str, Any]], Capacity | None] | None = None
+    check: Callable[[Mapping[str, Any]], None] = lambda _: None
+    is_asked: bool = False
     extra: str = ""
 
     def table_keys(self) -> tuple[str, ...]:
@@ -83,30 +97,67 @@ class TargetType:
         return ("type", *self.keys, *(("shared",) if self.shareable else ()))
 
 
-def _local() -> MakesTarget:
+def _local(_: Mapping[str, Any]) -> MakesTarget:
     from mlflow_pipes.targets.local import LocalTarget
 
     return LocalTarget
 
 
-def _inline() -> MakesTarget:
+def _inline(_: Mapping[str, Any]) -> MakesTarget:
     from mlflow_pipes.targets.inline import InlineTarget
 
     return InlineTarget
 
 
-def _dask() -> MakesTarget:
+def _dask(options: Mapping[str, Any]) -> MakesTarget:
     if find_spec("distributed") is None:  # imported when there is something to do
         raise ImportError("there is no distributed here")
-    from mlflow_pipes.targets.dask import DaskTarget
+    if options.get("address"):
+        from mlflow_pipes.targets.dask import DaskTarget
 
-    return DaskTarget
+        return DaskTarget
+    from mlflow_pipes.targets.dask.managed import ManagedDaskTarget
+
+    return ManagedDaskTarget
 
 
-def _ssh() -> MakesTarget:
+def _dask_plan(options: Mapping[str, Any]) -> ClusterPlan:
+    from mlflow_pipes.targets.dask.plan import ClusterPlan
+
+    known = {one.name for one in fields(ClusterPlan)}
+    return ClusterPlan(**{name: value for name, value in options.items() if name in known})
+
+
+def _check_dask(options: Mapping[str, Any]) -> None:
+    _dask_plan(options)
+
+
+def _beside_project(path: str, project: Path) -> str:
+    return str(project / Path(path).expanduser())
+
+
+def _security_beside_project(security: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """Return what is said of TLS with the paths of its files made absolute; what is PEM itself stays."""
+    return {
+        key: _beside_project(value, project)
+        if key.startswith("tls_") and isinstance(value, str) and "\n" not in value and key.endswith(_TLS_FILES)
+        else value
+        for key, value in security.items()
+    }
+
+
+_TLS_FILES = ("_file", "_cert", "_key")
+
+def _ssh(_: Mapping[str, Any]) -> MakesTarget:
     from mlflow_pipes.targets.ssh import SshTarget
 
     return SshTarget
+
+
+def _check_ssh(options: Mapping[str, Any]) -> None:
+    from mlflow_pipes.targets.ssh.machine import Machine
+
+    Machine(str(options.get("host", "")), user=str(options.get("user", "")))
 
 
 def _ssh_capacity(options: Mapping[str, Any]) -> Capacity | None:
@@ -157,8 +208,8 @@ TARGET_TYPES: Mapping[str, TargetType] = {
             "host": Key("host", text),
             "port": Key("port", whole(1)),
             "user": Key("user", text),
-            "key": Key("key", text),
-            "known_hosts": Key("known_hosts", text),
+            "key": Key("key", text, _beside_project),
+            "known_hosts": Key("known_hosts", text, _beside_project),
             "python": Key("python", text),
             "folder": Key("folder", text),
             "workers": Key("workers", whole(1)),
@@ -170,12 +221,13 @@ TARGET_TYPES: Mapping[str, TargetType] = {
         },
         shareable=False,
         capacity=_ssh_capacity,
+        check=_check_ssh,
     ),
     "dask": TargetType(
         load=_dask,
         keys={
             "address": Key("address", text),
-            "security": Key("security", table_of_anything),
+            "security": Key("security", table_of_anything, _security_beside_project),
             "cluster": Key("cluster", text),
             "arguments": Key("arguments", table_of_anything),
             "workers": Key("workers", whole(1)),
@@ -186,6 +238,10 @@ TARGET_TYPES: Mapping[str, TargetType] = {
             "connect_timeout": Key("connect_timeout_s", above_zero),
         },
         shareable=False,
+        capacity=lambda options: _dask_plan(options).known_capacity(),
+        largest=lambda options: _dask_plan(options).known_worker(),
+        check=_check_dask,
+        is_asked=True,
         extra="dask",
     ),
 }
@@ -231,7 +287,7 @@ def maker_of(target: TargetConfiguration) -> MakesTarget:
             f"(there are: {listed(known)})"
         )
     try:
-        found: MakesTarget = ours.load() if ours else offered[target.type].load()
+        found: MakesTarget = ours.load(target.options) if ours else offered[target.type].load()
     except ImportError as error:
         remedy = f": pip install 'mlflow_pipes[{ours.extra}]'" if ours and ours.extra else ""
         raise ConfigurationError(
@@ -242,10 +298,53 @@ def maker_of(target: TargetConfiguration) -> MakesTarget:
     return found
 
 
+def check_target(target: TargetConfiguration) -> None:
+    """Check that what is said of a target goes together, and nothing is missing.
+
+    Raises:
+        ConfigurationError: naming where it is configured.
+    """
+    if target.problem:
+        raise ConfigurationError(target.problem)
+    ours = TARGET_TYPES.get(target.type)
+    if ours is not None:
+        try:
+            ours.check(target.options)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{configured_at(target)}: {error}") from None
+
+
+def configured_at(target: TargetConfiguration) -> str:
+    """Return where a target is configured, for errors."""
+    return f"{target.source or 'the configuration'}: target {target.name!r}"
+
+
+def located_options(target: TargetConfiguration, project: Path) -> dict[str, Any]:
+    """Return a target's options with paths absolute that are relative to the project's folder."""
+    ours = TARGET_TYPES.get(target.type)
+    places = {} if ours is None else {key.argument: key.located for key in ours.keys.values()}
+    return {name: places[name](value, project) if name in places else value for name, value in target.options.items()}
+
+
 def known_capacity(target: TargetConfiguration) -> Capacity | None:
     """Return what a target holds, as far as that is known without starting it."""
-    ours = TARGET_TYPES.get(target.type)
+    ours = _type_of_well(target)
     return None if ours is None else ours.capacity(target.options)
+
+
+def known_largest(target: TargetConfiguration) -> Capacity | None:
+    """Return the most that a target can give to one step, as far as that is known without starting it."""
+    ours = _type_of_well(target)
+    return None if ours is None else (ours.largest or ours.capacity)(target.options)
+
+
+def _type_of_well(target: TargetConfiguration) -> TargetType | None:
+    """Return the type of a target if it is one of ours, and nothing is wrong with what is said of the target."""
+    try:
+        check_target(target)
+    except ConfigurationError:  # told to who uses it
+        return None
+    return TARGET_TYPES.get(target.type)
 
 
 def _offered() -> Mapping[str, Any]:

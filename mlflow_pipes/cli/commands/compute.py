@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_pipes.cli.configuration_option import configuration_option
 from mlflow_pipes.cli.moments import ago, utc_now
 from mlflow_pipes.cli.output import stdout_look, write_json, write_lines, write_table
 from mlflow_pipes.cli.standard_options import opened, reads_workspace, workspace_option
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.attempt import Capacity
     from mlflow_pipes.workspace.compute_targets import Target
     from mlflow_pipes.workspace.probe import ProbeReport
+    from mlflow_pipes.workspace.run_configuration import RunConfiguration
+    from mlflow_pipes.workspace.workspace import Workspace
 
 _STYLE = {"on": "green", "off": "dim"}
 _SHOWN_PACKAGES = 8
@@ -36,24 +39,26 @@ _SHOWN_PACKAGES = 8
 def command(ctx: click.Context) -> None:
     """List them when nothing else is asked for."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_targets, workspace=None, as_json=False)
+        ctx.invoke(list_targets, configuration=None, workspace=None, as_json=False)
 
 
 @command.command("list", help="List the compute targets of the workspace.")
+@configuration_option
 @reads_workspace
-def list_targets(*, workspace: str | None, as_json: bool) -> None:
+def list_targets(*, configuration: RunConfiguration | None, workspace: str | None, as_json: bool) -> None:
     """Write all targets."""
-    with opened(workspace) as home:
+    with _opened(workspace, configuration) as home:
         targets = home.compute.list()
     if as_json:
         write_json(targets)
         return
     write_table(
-        ["target", "type", "holds", "running", "defined"],
+        ["target", "type", "status", "holds", "running", "defined"],
         [
             [
                 (f"{one.name} (default)" if one.is_default else one.name, "bold"),
                 (one.type, ""),
+                (one.status, _STYLE.get(one.status, "")),
                 (_holds(one.capacity), ""),
                 (_busy(one), "green" if one.steps else "dim"),
                 (one.source, "dim"),
@@ -65,10 +70,11 @@ def list_targets(*, workspace: str | None, as_json: bool) -> None:
 
 @command.command("show", help="Show a compute target: status, capacity, running steps.")
 @click.argument("name")
+@configuration_option
 @reads_workspace
-def show(*, name: str, workspace: str | None, as_json: bool) -> None:
+def show(*, name: str, configuration: RunConfiguration | None, workspace: str | None, as_json: bool) -> None:
     """Write one target."""
-    with opened(workspace) as home:
+    with _opened(workspace, configuration) as home:
         target = home.compute.show(name)
     _write(target, as_json=as_json)
 
@@ -116,20 +122,22 @@ def detach(*, name: str, workspace: str | None) -> None:
 
 @command.command("start", help="Turn a managed compute target on, and wait until it is.")
 @click.argument("name")
+@configuration_option
 @reads_workspace
-def start(*, name: str, workspace: str | None, as_json: bool) -> None:
+def start(*, name: str, configuration: RunConfiguration | None, workspace: str | None, as_json: bool) -> None:
     """Turn a target on."""
-    with opened(workspace) as home:
+    with _opened(workspace, configuration) as home:
         target = home.compute.start(name)
     _write(target, as_json=as_json)
 
 
 @command.command("stop", help="Turn a managed compute target off, whatever runs there.")
 @click.argument("name")
+@configuration_option
 @reads_workspace
-def stop(*, name: str, workspace: str | None, as_json: bool) -> None:
+def stop(*, name: str, configuration: RunConfiguration | None, workspace: str | None, as_json: bool) -> None:
     """Turn a target off."""
-    with opened(workspace) as home:
+    with _opened(workspace, configuration) as home:
         target = home.compute.stop(name)
     _write(target, as_json=as_json)
 
@@ -152,16 +160,29 @@ when steps cannot run there.
     metavar="SECONDS",
     help="How long to wait for the step.",
 )
+@configuration_option
 @reads_workspace
-def test(*, name: str, timeout_s: float, workspace: str | None, as_json: bool) -> int:
+def test(
+    *, name: str, timeout_s: float, configuration: RunConfiguration | None, workspace: str | None, as_json: bool
+) -> int:
     """Write a line for each thing looked at; return the exit code."""
-    with opened(workspace) as home:
+    with _opened(workspace, configuration) as home:
         report = home.compute.test(name, timeout_s=timeout_s)
     if as_json:
         write_json({**_plain_report(report), "well": report.well})
     else:
         write_lines(_report_lines(report))
     return 0 if report.well else WorldError.exit_code
+
+
+def _opened(workspace: str | None, configuration: RunConfiguration | None) -> Workspace:
+    """Return the workspace, with the targets that a run configuration defines."""
+    home = opened(workspace)
+    if configuration is not None:
+        from mlflow_pipes.workspace.situation import over
+
+        home.configuration = over(home.configuration, configuration)
+    return home
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -217,8 +238,9 @@ def _busy(target: Target) -> str:
 def _holds(capacity: Capacity | None) -> str:
     if capacity is None:
         return "known when it runs"
-    parts = [f"{count(capacity.slots, 'step')} at once"]
-    if math.isfinite(capacity.cpus) and capacity.cpus != capacity.slots:
+    at_once = capacity.slots - capacity.ahead
+    parts = [f"{count(at_once, 'step')} at once"]
+    if math.isfinite(capacity.cpus) and capacity.cpus != at_once:
         parts.append(f"{capacity.cpus:g} cpus")
     if capacity.memory_bytes:
         parts.append(size(capacity.memory_bytes))

@@ -16,7 +16,7 @@ from typing import Any
 
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, NotFoundError, ServiceError, suggest
 from mlflow_pipes.lifecycle.models.folder import model_digest as digest_of_folder
-from mlflow_pipes.lifecycle.services import client, daemon
+from mlflow_pipes.lifecycle.services import client
 from mlflow_pipes.lifecycle.services.state import (
     Service,
     checked_name,
@@ -26,6 +26,7 @@ from mlflow_pipes.lifecycle.services.state import (
     write_json,
     write_service,
 )
+from mlflow_pipes.machine import daemons
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.machine.processes import identity
 
@@ -153,13 +154,13 @@ class ServiceRegistry:
 
         Raises:
             NotFoundError: there is none of that name.
-            ServiceError: its process does not end.
+            WorldError: its process does not end.
         """
         self.get(name)
         with self._alone(name, f"stopping service {name!r}", START_TIMEOUT_S + STOP_TIMEOUT_S):
             service = self.get(name)
             stopped = replace(service, status="stopped")
-            daemon.terminate(service.pid, service.process, timeout_s=timeout_s)
+            daemons.terminate(service.pid, service.process, timeout_s=timeout_s)
             write_service(self.folder / name, stopped)
             self._remove_other_releases(self.folder / name, keep=service.release)
             return stopped
@@ -169,7 +170,7 @@ class ServiceRegistry:
 
         Raises:
             NotFoundError: there is none of that name.
-            ServiceError: its process does not end.
+            WorldError: its process does not end.
         """
         self.stop(name)
         with self._alone(name, f"removing service {name!r}", START_TIMEOUT_S + STOP_TIMEOUT_S):
@@ -219,7 +220,7 @@ class ServiceRegistry:
 
     def _is_over(self, service: Service) -> bool:
         current = read_service(self.folder / service.name)
-        return current is None or not daemon.alive(current.pid, current.process)
+        return current is None or not daemons.alive(current.pid, current.process)
 
     def _names(self) -> builtins.list[str]:
         if not self.folder.is_dir():
@@ -237,7 +238,7 @@ class ServiceRegistry:
         service = read_service(home)
         if service is None or service.status == "stopped":
             return service
-        if not daemon.alive(service.pid, service.process):
+        if not daemons.alive(service.pid, service.process):
             return replace(service, status="dead")
         return replace(service, status="running" if client.healthy(service) else "unhealthy")
 
@@ -256,7 +257,7 @@ class ServiceRegistry:
         try:
             folder = model() if callable(model) else model
             shutil.copytree(folder, release / "model", copy_function=shutil.copyfile)
-            ours = current is not None and daemon.alive(current.pid, current.process)
+            ours = current is not None and daemons.alive(current.pid, current.process)
             same_address = current is not None and current.host == wanted.host and wanted.port in {0, current.port}
             port = current.port if current is not None and same_address else wanted.port
             settings = {
@@ -266,7 +267,7 @@ class ServiceRegistry:
                 "orphan_after_s": self._orphan_after_s,
             }  # fmt: skip
             write_json(release / "release.json", settings)
-            pid = daemon.spawn(
+            pid = daemons.spawn(
                 f"{__package__}.server", [str(release)], log=release / "log.txt", environ=_environ(), folder=release
             )
             started = self._healthy(replace(wanted, pid=pid, process=identity(pid) or "gone"), timeout_s)
@@ -275,7 +276,7 @@ class ServiceRegistry:
             self._discard(release)
             raise
         if current is not None:
-            daemon.terminate(current.pid, current.process, timeout_s=self._stop_timeout_s)
+            daemons.terminate(current.pid, current.process, timeout_s=self._stop_timeout_s)
         return started
 
     def _healthy(self, service: Service, timeout_s: float) -> Service:
@@ -284,7 +285,7 @@ class ServiceRegistry:
         deadline = time.monotonic() + timeout_s
         ready = None
         while time.monotonic() < deadline:
-            if not daemon.alive(service.pid, service.process):
+            if not daemons.alive(service.pid, service.process):
                 why = "its process ended before it was healthy"
                 break
             ready = ready or read_json(release / "ready.json")
@@ -308,7 +309,7 @@ class ServiceRegistry:
     def _discard(self, release: Path) -> None:
         left = read_json(release / "process.json")
         if left:
-            daemon.terminate(left["pid"], left["process"], timeout_s=self._stop_timeout_s)
+            daemons.terminate(left["pid"], left["process"], timeout_s=self._stop_timeout_s)
         shutil.rmtree(release, ignore_errors=True)
 
 

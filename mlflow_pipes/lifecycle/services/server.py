@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.lifecycle.services.daemon import detach
 from mlflow_pipes.lifecycle.services.state import read_json, read_service, write_json
+from mlflow_pipes.machine.daemons import detach
 
 if TYPE_CHECKING:
     import socket

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import logging
 import pickle
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,13 +17,12 @@ from distributed.security import Security
 from mlflow_pipes.errors import TargetError
 from mlflow_pipes.model.attempt import AttemptId
 from mlflow_pipes.targets.dask import on_worker
+from mlflow_pipes.targets.dask.addresses import refusal
+from mlflow_pipes.targets.dask.clusters import CONFIGURATION, make_cluster
 from mlflow_pipes.targets.dask.members import Member, Wanted, members_of
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 
-# Of clusters that we make. A dying worker's task must not be repeated: attempts are ours to count. A LocalCluster gives
-# a worker up for good that its nanny does not replace within lost-worker-timeout.
-_OURS = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "1 hour"}
-_ADAPT_EVERY_S = 1.0
+_TRY_S, _TRY_EVERY_S = 2.0, 0.2
 
 
 class Connection:
@@ -34,6 +32,7 @@ class Connection:
         plan: which.
         on_events: takes (address of the worker, encoded events), from the client's thread.
         on_lost: takes the address of a worker that is gone, from the client's thread.
+        is_wanted: tells whether to go on with trying to reach the scheduler.
 
     Attributes:
         topic: what our workers' events are logged under.
@@ -43,12 +42,17 @@ class Connection:
     """
 
     def __init__(
-        self, plan: ClusterPlan, on_events: Callable[[str, bytes], None], on_lost: Callable[[str], None]
+        self,
+        plan: ClusterPlan,
+        on_events: Callable[[str, bytes], None],
+        on_lost: Callable[[str], None],
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.topic = f"mlflow_pipes-{uuid.uuid4().hex}"
         self._plan = plan
         self._on_events = on_events
         self._on_lost = on_lost
+        self._is_wanted = is_wanted
         self._stack = ExitStack()
         self._cluster: Any = None
         try:
@@ -112,9 +116,12 @@ class Connection:
         plan = self._plan
         security = Security(**plan.security) if plan.security else None
         try:
-            self._stack.enter_context(dask.config.set({} if plan.address else _OURS))
-            if not plan.address:
-                self._cluster = self._made(security)
+            self._stack.enter_context(dask.config.set({} if plan.address else CONFIGURATION))
+            if plan.address:
+                self._wait_for_listener()
+            else:
+                self._cluster = make_cluster(plan, security)
+                self._stack.callback(self._close_quietly, self._cluster)
             client = Client(
                 self._cluster or plan.address,
                 timeout=plan.connect_timeout_s,
@@ -134,38 +141,14 @@ class Connection:
         self._stack.callback(self._close_quietly, client)
         return client
 
-    def _made(self, security: Security | None) -> Any:
-        plan = self._plan
-        module, _, name = plan.cluster.rpartition(".")
-        try:
-            make = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise TargetError(
-                f"there is no Dask cluster class {plan.cluster} ({error}): install its package, or correct `cluster`"
-            ) from error
-        parameters = inspect.signature(make).parameters
-        given = dict(plan.arguments)
-        first = plan.workers if plan.workers is not None else plan.minimum if plan.maximum is not None else None
-        if first is not None and "n_workers" in parameters:
-            given.setdefault("n_workers", first)
-        if security is not None:
-            given.setdefault("security", security)
-        if issubclass(make, importlib.import_module("distributed").LocalCluster):
-            given.setdefault("preload", "mlflow_pipes.targets.dask.preload")
-            given.setdefault("silence_logs", logging.CRITICAL)  # what ends badly is told by our own words
-            given.setdefault("dashboard_address", ":0")  # a free port: None means 8787, and a warning where it is taken
-        cluster = make(**given)
-        self._stack.callback(self._close_quietly, cluster)
-        if plan.maximum is not None:
-            cluster.adapt(
-                minimum=plan.minimum,
-                maximum=plan.maximum,
-                interval=f"{_ADAPT_EVERY_S}s",
-                wait_count=max(1, round(plan.idle_s / _ADAPT_EVERY_S)),
-            )
-        elif plan.workers is not None and "n_workers" not in parameters:
-            cluster.scale(plan.workers)
-        return cluster
+    def _wait_for_listener(self) -> None:
+        """Wait until somebody listens at the address: the client's own waiting cannot be broken off."""
+        address, end = self._plan.address, time.monotonic() + self._plan.connect_timeout_s
+        while why := refusal(address, max(0.1, min(_TRY_S, end - time.monotonic()))):
+            if time.monotonic() > end or not self._is_wanted():
+                what = f"cannot connect to the Dask scheduler at {address}: {why}"
+                raise TargetError(f"{what}: start it, or correct `address`")
+            time.sleep(_TRY_EVERY_S)
 
     def _close_quietly(self, what: Any) -> None:
         with suppress(Exception):  # the other end may be gone

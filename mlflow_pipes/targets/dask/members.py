@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mlflow_pipes.model.artifact import Artifact, Leaf
@@ -94,6 +94,36 @@ def shortage(assignment: Assignment, members: Mapping[str, Member]) -> str:
         f"{threads} threads, {f'{memory:,} bytes of memory' if memory else 'no limit of memory'} and {gpus:g} of the "
         "resource GPU"
     )
+
+
+class Load:
+    """How many attempts each worker has that are not answered, and how many are sent that any may take.
+
+    Args:
+        members: the workers that are there.
+        places: for each of those attempts the worker that has it, or was preferred for it; None for any.
+    """
+
+    def __init__(self, members: Mapping[str, Member], places: Iterable[str | None]) -> None:
+        self._members = members
+        self._counts = Counter(places)
+
+    def preferred(self, near: str | None) -> str | None:
+        """Return the worker that has an attempt's inputs if it should do it; None when another one stands idle for it.
+
+        Dask itself takes a while until it has an idle worker steal what was meant for another.
+        """
+        member = self._members.get(near) if near is not None else None
+        if member is None:
+            return None
+        idle = (
+            sum(max(0, one.threads - self._counts[one.address]) for one in self._members.values()) - self._counts[None]
+        )
+        return near if self._counts[near] < member.threads or idle <= 0 else None
+
+    def add(self, place: str | None) -> None:
+        """Count one more."""
+        self._counts[place] += 1
 
 
 class Nearness:

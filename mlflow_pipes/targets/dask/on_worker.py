@@ -1,4 +1,4 @@
-"""What runs in a Dask worker's process: a station for each orchestrator's target that has work here.
+"""What runs in a Dask worker's process: a station for each orchestrator's target that has work here; they share room.
 
 The work itself is done in child processes of the station's, which can be killed; a thread of the Dask worker waits for
 each attempt, so that Dask knows how busy the worker is. Everything that is to be told goes as events of a topic.
@@ -21,6 +21,7 @@ from distributed import get_worker
 from mlflow_pipes.errors import PipesError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceeded, Failure, FailureKind, TargetEvent
 from mlflow_pipes.targets.station.messages import Cancel, Work, encode_events
+from mlflow_pipes.targets.station.room import Room
 from mlflow_pipes.targets.station.station import Station
 
 _LOOK_EVERY_S = 1.0
@@ -41,8 +42,7 @@ class _Link:
             pickle.loads(setup),
             Path(worker.local_directory).parent / "mlflow_pipes",
             self._report,
-            slots=worker.state.nthreads,
-            gpus=int(worker.state.total_resources.get("GPU", 0)),
+            room=_room(worker),
             report_every_s=_GATHER_S,
         )
 
@@ -84,6 +84,7 @@ class _Link:
 
 
 _links: dict[tuple[str, str], _Link] = {}
+_rooms: dict[str, Room] = {}
 _making = threading.Lock()
 
 
@@ -127,6 +128,15 @@ def _link(worker: Any, topic: str, setup: bytes) -> _Link:
             link = _links[topic, worker.address] = _Link(worker, topic, setup)
         link.last_used = time.monotonic()
         return link
+
+
+def _room(worker: Any) -> Room:
+    """Return the room of a worker, which all orchestrators share that have work here."""
+    room = _rooms.get(worker.address)
+    if room is None:
+        gpus = int(worker.state.total_resources.get("GPU", 0))
+        room = _rooms[worker.address] = Room(worker.state.nthreads, gpus)
+    return room
 
 
 def _end_unused() -> None:

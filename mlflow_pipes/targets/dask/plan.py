@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.model.attempt import Capacity
+from mlflow_pipes.wording import bytes_in
+
+LOCAL = "distributed.LocalCluster"
+_LOCALS = (
+    LOCAL,
+    "dask.distributed.LocalCluster",
+    "distributed.deploy.LocalCluster",
+    "distributed.deploy.local.LocalCluster",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,7 @@ class ClusterPlan:
 
     address: str = ""
     security: Mapping[str, Any] = field(default_factory=dict)
-    cluster: str = "distributed.LocalCluster"
+    cluster: str = LOCAL
     arguments: Mapping[str, Any] = field(default_factory=dict)
     workers: int | None = None
     minimum: int = 0
@@ -41,6 +51,10 @@ class ClusterPlan:
             raise ConfigurationError(
                 f"the Dask scheduler at {self.address} has its own workers: leave out arguments, workers, minimum and "
                 "maximum, or leave out the address to have a cluster made"
+            )
+        if self.address and self.cluster != LOCAL:
+            raise ConfigurationError(
+                f"the Dask scheduler at {self.address} is there: leave out `cluster`, or the address"
             )
         if self.maximum is not None and self.workers is not None:
             raise ConfigurationError("a Dask cluster has either `workers`, or a `minimum` and `maximum` of them")
@@ -68,3 +82,26 @@ class ClusterPlan:
         """How many workers there will be at most, as far as it is said; at least one."""
         told = self.maximum or self.workers or self.arguments.get("n_workers") or 1
         return told if isinstance(told, int) else 1
+
+    def known_capacity(self) -> Capacity | None:
+        """Return what all workers hold at once, None where only the cluster knows."""
+        each, workers = self.known_worker(), self.maximum or self.workers or self._given("n_workers")
+        if each is None or workers is None:
+            return None
+        return Capacity(workers * each.cpus, workers * each.memory_bytes, int(workers * each.cpus), workers * each.gpus)
+
+    def known_worker(self) -> Capacity | None:
+        """Return what one worker has, which is the most that a step can be given; None where only the cluster knows."""
+        threads = self._given("threads_per_worker")
+        if self.address or self.cluster not in _LOCALS or threads is None:
+            return None
+        limit = self.arguments.get("memory_limit")
+        memory = limit if isinstance(limit, int) else (bytes_in(limit) or 0) if isinstance(limit, str) else 0
+        resources = self.arguments.get("resources")
+        gpus = resources.get("GPU", 0) if isinstance(resources, Mapping) else 0
+        return Capacity(float(threads), memory, threads, gpus)
+
+    def _given(self, argument: str) -> int | None:
+        """Return an argument that is a number from 1 upwards."""
+        given = self.arguments.get(argument)
+        return given if isinstance(given, int) and given >= 1 else None

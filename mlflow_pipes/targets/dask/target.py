@@ -9,7 +9,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,19 @@ from typing import TYPE_CHECKING, Any
 from mlflow_pipes.errors import PipesError, TargetError
 from mlflow_pipes.model.attempt import (
     Assignment,
-    AttemptFailed,
     AttemptId,
-    AttemptStarted,
-    AttemptSucceeded,
     Capacity,
     CapacityChanged,
-    Failure,
     FailureKind,
     TargetEvent,
 )
 from mlflow_pipes.snapshot.taking import Snapshots
-from mlflow_pipes.targets.dask.members import Member, Nearness, Wanted, shortage, wanted
+from mlflow_pipes.targets.dask.answers import Answers
+from mlflow_pipes.targets.dask.members import Load, Member, Wanted, shortage, wanted
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.stopping import Stopping
-from mlflow_pipes.targets.dask.tasks import Pace, Task, Tasks, task_key
-from mlflow_pipes.targets.station.messages import Packer, decode_events, setup_of
+from mlflow_pipes.targets.dask.tasks import Pace, Task, task_key
+from mlflow_pipes.targets.station.messages import Packer, setup_of
 from mlflow_pipes.worker.secrets import PREFIX
 from mlflow_pipes.worker.sources import SourceChangedError
 
@@ -112,12 +109,11 @@ class DaskTarget:
         )
         own = [checkout, scratch, *([Path(workspace)] if workspace else []), *_folder_of(datastore)]
         self._packer = Packer(Snapshots(datastore, memo, own).shipped)
-        self._report: Callable[[TargetEvent], None] = lambda _: None
+        self._something = threading.Event()
+        self._answers = Answers(self._something.set)
+        self._tasks, self._pace = self._answers.tasks, self._answers.pace
         self._setup = b""
-        self._stopping = Stopping(b"", cancel_patience_s, self._fail_all)
-        self._tasks = Tasks()
-        self._near = Nearness()
-        self._pace = Pace()
+        self._stopping = Stopping(b"", cancel_patience_s, self._answers.fail_all)
         self._members: Mapping[str, Member] = {}
         self._members_seen = 0.0
         self._told_slots = 0
@@ -125,8 +121,6 @@ class DaskTarget:
         self._inbox: deque[Assignment] = deque()
         self._held: list[Task] = []  # no worker fits them now
         self._cancelled: deque[AttemptId] = deque()
-        self._strays: deque[AttemptId] = deque()
-        self._something = threading.Event()
         self._is_open = self._is_ending = self._is_wanted = False
         self._not_connected: tuple[float, str] = (-math.inf, "")
         self._thread: threading.Thread | None = None
@@ -135,7 +129,7 @@ class DaskTarget:
 
     def start(self, report: Callable[[TargetEvent], None]) -> None:
         """Make ready; the scheduler is connected to, or the cluster made, when there is something to do."""
-        self._report = report
+        self._answers.report = report
         secrets = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
         try:
             setup = setup_of(self.name, self._datastore, self._workspace, {**secrets, **self._environ})
@@ -144,7 +138,7 @@ class DaskTarget:
                 f"target {self.name!r} cannot send its {type(self._datastore).__name__} to workers: {error}"
             ) from error
         self._setup = pickle.dumps(setup, 5)
-        self._stopping = Stopping(self._setup, self._cancel_patience_s, self._fail_all)
+        self._stopping = Stopping(self._setup, self._cancel_patience_s, self._answers.fail_all)
         self._is_open = True
         self._thread = threading.Thread(target=self._serve, name=f"target {self.name}", daemon=True)
         self._thread.start()
@@ -157,7 +151,7 @@ class DaskTarget:
             each = max((member.threads for member in members), default=plan.threads_each)
             threads = max(threads, each * plan.most_workers)
         self._told_slots = self._pace.ahead * threads
-        return Capacity(cpus=math.inf, slots=self._told_slots, gpus=math.inf)
+        return Capacity(cpus=math.inf, slots=self._told_slots, gpus=math.inf, ahead=self._told_slots - threads)
 
     def warm(self, functions: Sequence[FunctionReference], environ: Mapping[str, str]) -> None:  # noqa: ARG002
         """Begin to connect, or to make the cluster."""
@@ -174,6 +168,10 @@ class DaskTarget:
 
     def cancel(self, attempt: AttemptId) -> None:
         """Have an attempt stopped."""
+        task = self._tasks.get(attempt)
+        if task is not None and self._connection is None:  # to connect may take long
+            self._answers.fail(task, FailureKind.CANCELLED, "cancelled before it began")
+            return
         self._cancelled.append(attempt)
         self._something.set()
 
@@ -192,7 +190,9 @@ class DaskTarget:
         assert self._thread is not None
         self._thread.join()
         for task in self._tasks.all():
-            self._fail(task, FailureKind.CANCELLED, "the target was closed; whether the work has stopped is not known")
+            self._answers.fail(
+                task, FailureKind.CANCELLED, "the target was closed; whether the work has stopped is not known"
+            )
         self._disconnect()
 
     # --- the thread -----------------------------------------------------------------------------------------------
@@ -205,10 +205,12 @@ class DaskTarget:
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - whatever it is, nothing may wait for ever
-                _log.exception("target %r lost its Dask cluster", self.name)
                 why = f"the Dask cluster cannot be used: {type(error).__name__}: {error}"
-                self._fail_all(self._tasks.all(), FailureKind.LOST, why)
-                self._disconnect()
+                if self._connection is not None and self._connection.is_lost:
+                    why = f"the Dask scheduler at {self._plan.where} went away"
+                else:
+                    _log.exception("target %r lost its Dask cluster", self.name)
+                self._lose_all(why)
 
     def _gather(self) -> None:
         """Let short attempts come together, as long as the threads have half of what they may have."""
@@ -230,24 +232,29 @@ class DaskTarget:
         self._look_after(time.monotonic())
         told, capacity = self._told_slots, self.capacity()
         if capacity.slots != told:
-            self._report(CapacityChanged(self.name, capacity))
+            self._answers.report(CapacityChanged(self.name, capacity))
 
     def _send_all(self) -> None:
         """Send what has come, in as few messages as there are kinds of places for it."""
         groups: dict[Wanted, list[Task]] = {}
+        if self._inbox and self._connection is not None and not self._members:
+            self._see_members()  # the first may have come by now
+        load = Load(self._members, [task.worker or task.preferred for task in self._tasks.under_way()])
         while self._inbox:
             task = self._tasks.get(self._inbox.popleft().attempt)
             if task is None or task.is_cancelled:
                 continue
-            if self._members and shortage(task.assignment, self._members):
+            if self._connection is not None and self._members and shortage(task.assignment, self._members):
                 self._held.append(task)
                 continue
             if self._is_packed(task):
-                place = wanted(task.assignment, self._members, self._near.nearest(task.assignment))
+                task.preferred = load.preferred(self._answers.near.nearest(task.assignment))
+                load.add(task.preferred)
+                place = wanted(task.assignment, self._members, task.preferred)
                 groups.setdefault(place, []).append(task)
         for place, group in groups.items():
             if self._connection is None:
-                self._fail_all(group, FailureKind.WORLD, self._not_connected[1])
+                self._answers.fail_all(group, FailureKind.WORLD, self._not_connected[1])
             else:
                 self._send(self._connection, place, group)
 
@@ -256,11 +263,11 @@ class DaskTarget:
             task.message = self._packer.pack(task.assignment)
             return True
         except SourceChangedError as error:
-            self._fail(task, FailureKind.SOURCE_CHANGED, str(error))
+            self._answers.fail(task, FailureKind.SOURCE_CHANGED, str(error))
         except PipesError as error:
-            self._fail(task, FailureKind.WORLD, str(error))
+            self._answers.fail(task, FailureKind.WORLD, str(error))
         except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
-            self._fail(task, FailureKind.WORLD, f"cannot be sent to a worker: {error}")
+            self._answers.fail(task, FailureKind.WORLD, f"cannot be sent to a worker: {error}")
         return False
 
     def _send(self, connection: Connection, place: Wanted, group: Sequence[Task]) -> None:
@@ -278,11 +285,11 @@ class DaskTarget:
                 task.is_cancelled = True
                 tasks.append(task)
         unsent = [task for task in tasks if task.future is None]
-        self._fail_all(unsent, FailureKind.CANCELLED, "cancelled before it began")
+        self._answers.fail_all(unsent, FailureKind.CANCELLED, "cancelled before it began")
         sent = [task for task in tasks if task.future is not None]
         if sent:
             self._stop(sent, FailureKind.CANCELLED, "cancelled before it began")
-        strays = [self._strays.popleft() for _ in range(len(self._strays))]
+        strays = self._answers.strays()
         if strays and self._connection is not None:
             self._stopping.stop_strays(self._connection, strays)
 
@@ -315,26 +322,9 @@ class DaskTarget:
             else:
                 self._held.append(task)
         for task in tasks:
-            status = task.future.status
-            if status in {"finished", "error", "lost", "cancelled"} and not task.is_cancelled:
-                self._ended_in_silence(task, status)
-            elif not task.is_cancelled and task.worker is None:
+            self._answers.look_at(task)
+            if not task.is_silent and not task.is_cancelled and task.worker is None:
                 self._has_room(task, now)
-
-    def _ended_in_silence(self, task: Task, status: str) -> None:
-        """Answer for a task of which Dask knows the end and we do not."""
-        if not task.is_silent:
-            task.is_silent = True  # its last events may be on their way
-            return
-        error = task.future.exception(timeout=5) if status == "error" else None
-        if isinstance(error, ModuleNotFoundError):
-            message = f"{error} on a Dask worker: install there what is installed here"
-            self._fail(task, FailureKind.WORLD, message)
-        elif error is not None and type(error).__name__ != "KilledWorker":
-            self._fail(task, FailureKind.WORLD, f"its Dask worker failed: {type(error).__name__}: {error}")
-        else:
-            where = f" {task.worker}" if task.worker else ""
-            self._fail(task, FailureKind.LOST, f"its Dask worker{where} was lost, or the task was cancelled there")
 
     def _has_room(self, task: Task, now: float) -> bool:
         """Tell whether a worker fits a task; give the task up when none did for too long."""
@@ -350,7 +340,7 @@ class DaskTarget:
                 f"no_workers_timeout={self._no_workers_timeout_s:g} s: ask for less, or add a larger worker"
             )
             if task.future is None:
-                self._fail(task, FailureKind.WORLD, message)
+                self._answers.fail(task, FailureKind.WORLD, message)
             else:
                 self._stop([task], FailureKind.WORLD, message)
         return not short
@@ -360,52 +350,16 @@ class DaskTarget:
         self._members = self._connection.members()
         self._members_seen = time.monotonic()
 
-    # --- what workers tell, from the client's thread --------------------------------------------------------------
-
-    def _on_events(self, worker: str, encoded: bytes) -> None:
-        for event in decode_events(encoded):
-            if isinstance(event, AttemptSucceeded | AttemptFailed):
-                self._answer(event, worker)
-            elif not isinstance(event, CapacityChanged):  # a station has nothing to say of that
-                task = self._tasks.get(event.attempt)
-                if task is None:  # it was given up, and Dask had it begun again elsewhere
-                    if isinstance(event, AttemptStarted):
-                        self._strays.append(event.attempt)
-                        self._something.set()
-                    continue
-                if isinstance(event, AttemptStarted):
-                    task.worker = worker
-                self._report(event)
-
     def _on_lost_worker(self, worker: str) -> None:
         self._members_seen = 0.0
-        for task in self._tasks.under_way():
-            if task.worker == worker:  # forgetting its future keeps Dask from doing it again elsewhere
-                kind = FailureKind.CANCELLED if task.is_cancelled else FailureKind.LOST
-                self._fail(task, kind, f"its Dask worker {worker} was lost")
+        self._answers.on_lost_worker(worker)
         self._something.set()
 
-    def _answer(self, event: AttemptSucceeded | AttemptFailed, worker: str) -> None:
-        task = self._tasks.take(event.attempt)
-        if task is None:
-            return
-        if isinstance(event, AttemptSucceeded):
-            self._near.made(event.output, worker)
-            self._pace.took(task.assignment.function.qualname, event.ended_at - event.started_at)
-        self._report(event)
-        self._tasks.answered()
-
-    def _fail(self, task: Task, kind: FailureKind, message: str) -> None:
-        now = time.time()
-        started_at = task.submitted_at
-        failed = AttemptFailed(task.attempt, Failure(kind, message), started_at, now, worker=task.worker or "")
-        self._answer(failed, "")
-
-    def _fail_all(self, tasks: Iterable[Task], kind: FailureKind, message: str) -> None:
-        for task in tasks:
-            self._fail(task, kind, message)
-
     # --- the cluster ----------------------------------------------------------------------------------------------
+
+    def _scheduler(self) -> ClusterPlan:
+        """Return which scheduler to connect to now."""
+        return self._plan
 
     def _connect(self) -> None:
         """Connect if that is not done and did not fail just now."""
@@ -415,15 +369,21 @@ class DaskTarget:
         from mlflow_pipes.targets.dask.connection import Connection  # Dask: half a second that reuse need not pay
 
         try:
-            self._connection = Connection(self._plan, self._on_events, self._on_lost_worker)
+            self._connection = Connection(
+                self._scheduler(), self._answers.on_events, self._on_lost_worker, lambda: self._is_open
+            )
             self._see_members()
         except TargetError as error:
             self._not_connected = (time.monotonic(), str(error))
 
     def _lose_all(self, message: str) -> None:
-        """Answer for all that the scheduler was given, and disconnect from it: the next attempt connects anew."""
-        for task in self._tasks.under_way():
-            self._fail(task, FailureKind.CANCELLED if task.is_cancelled else FailureKind.LOST, message)
+        """Answer for all that does not wait here, and disconnect from the scheduler: the next attempt connects anew."""
+        self._inbox.extend([task.assignment for task in self._held])
+        self._held = []
+        waiting = {assignment.attempt for assignment in list(self._inbox)}
+        for task in self._tasks.all():
+            if task.attempt not in waiting:
+                self._answers.lose(task, message)
         self._disconnect()
 
     def _disconnect(self) -> None:

@@ -76,6 +76,7 @@ class Task:
         message: what a station is told, while it is sent.
         future: Dask's, once it was sent; shared by a bundle.
         worker: address of the worker that has begun it.
+        preferred: address of the worker that it was sent to because that has its inputs; another may begin it.
         is_cancelled: somebody does not want it any more, and its answer is on the way.
         is_silent: Dask says that it has ended, and no answer has come.
         short_since: since when (``time.monotonic``) no worker fits it.
@@ -88,6 +89,7 @@ class Task:
         "is_cancelled",
         "is_silent",
         "message",
+        "preferred",
         "short_since",
         "submitted_at",
         "worker",
@@ -99,6 +101,7 @@ class Task:
         self.message = b""
         self.future: Any = None
         self.worker: str | None = None
+        self.preferred: str | None = None
         self.is_cancelled = self.is_silent = False
         self.short_since: float | None = None
         self.submitted_at = time.time()

@@ -20,6 +20,7 @@ from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceede
 from mlflow_pipes.snapshot.unpacking import Unpacked, unpack
 from mlflow_pipes.targets.station.messages import Cancel, Message, Work, disagreement
 from mlflow_pipes.targets.station.pools import Pool
+from mlflow_pipes.targets.station.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,6 @@ IDLE_S = 60.0
 
 _MOST_IDLE_POOLS = 2
 _MOST_TOMBSTONES = 10_000
-_TOLERANCE = 1e-9  # sums of parts of processors are not exact
 _OUTCOMES = (AttemptSucceeded, AttemptFailed)
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Station:
         report: takes events, in order, several at a time; called from the station's own thread.
         slots: how many attempts run at once, and the sum of their ``cpus``.
         gpus: how many graphics processors they can have.
+        room: instead of these two, what it shares with other stations of this process.
         idle_s: a pool without work is kept so long.
         report_every_s: while there is more to do, events are gathered for so long.
 
@@ -63,8 +64,9 @@ class Station:
         folder: Path,
         report: Callable[[Sequence[TargetEvent]], None],
         *,
-        slots: int,
+        slots: int = 1,
         gpus: int = 0,
+        room: Room | None = None,
         idle_s: float = IDLE_S,
         report_every_s: float = 0.0,
     ) -> None:
@@ -74,8 +76,7 @@ class Station:
         self._setup = setup
         self._folder = folder
         self._report = report
-        self._slots = slots
-        self._gpus = gpus
+        self._room = room or Room(slots, gpus)
         self._idle_s = idle_s
         self._report_every_s = report_every_s
         self._reported_at = -report_every_s
@@ -88,8 +89,6 @@ class Station:
         self._inbox: deque[tuple[Message, Unpacked | None]] = deque()
         self._waiting: deque[tuple[Work, Unpacked]] = deque()
         self._running: dict[AttemptId, tuple[Pool, float, tuple[int, ...]]] = {}
-        self._free_cpus = float(slots)
-        self._free_gpus = list(range(gpus))
         self._tombstones: dict[AttemptId, None] = {}
         self._events: list[TargetEvent] = []
         self._is_closing = False
@@ -176,6 +175,7 @@ class Station:
         while self._waiting:
             work, _ = self._waiting.popleft()
             self._fail(work.assignment.attempt, FailureKind.CANCELLED, "the station was closed before it began")
+        self._room.leave(self)
         for pool in list(self._pools):
             self._drop(pool)
         self._flush()
@@ -224,20 +224,19 @@ class Station:
         while self._waiting:
             work, unpacked = self._waiting[0]
             assignment = work.assignment
-            count = len(assignment.gpus)
-            if count > self._gpus or assignment.cpus > self._slots:
+            count, room = len(assignment.gpus), self._room
+            if count > room.gpus or assignment.cpus > room.slots:
                 self._waiting.popleft()
-                has = f"{socket.gethostname()}, which it was sent to, has {self._slots} and {self._gpus}"
+                has = f"{socket.gethostname()}, which it was sent to, has {room.slots} and {room.gpus}"
                 why = f"asks for cpus={assignment.cpus:g} and gpus={count}; {has}"
                 self._fail(assignment.attempt, FailureKind.WORLD, why)
                 continue
-            has_room = assignment.cpus <= self._free_cpus + _TOLERANCE and count <= len(self._free_gpus)
-            if len(self._running) >= self._slots or not has_room:
+            gpus = room.take(self, assignment.cpus, count, self._wake)
+            if gpus is None:
                 return
             self._waiting.popleft()
-            gpus, self._free_gpus = tuple(self._free_gpus[:count]), self._free_gpus[count:]
-            self._free_cpus -= assignment.cpus
             self._begin(work, unpacked, gpus)
+        self._room.leave(self)
 
     def _begin(self, work: Work, unpacked: Unpacked, gpus: tuple[int, ...]) -> None:
         attempt = work.assignment.attempt
@@ -257,8 +256,8 @@ class Station:
                 self._setup,
                 self._datastore,
                 self._folder,
-                slots=self._slots,
-                gpus=self._gpus,
+                slots=self._room.slots,
+                gpus=self._room.gpus,
                 report=self._on_event,
             )
             for fileno in pool.target.filenos():
@@ -276,8 +275,7 @@ class Station:
             running = self._running.pop(event.attempt, None)
             if running is not None:
                 pool.ended()
-                self._free_cpus += running[1]
-                self._free_gpus = sorted([*self._free_gpus, *running[2]])
+                self._room.give_back(running[1], running[2])
         self._events.append(pool.told(event))
 
     def _fail(self, attempt: AttemptId, kind: FailureKind, message: str) -> None:

@@ -88,11 +88,11 @@ def call_from_row(row: Any) -> StoredCall:
 
 
 def step_row(record: StepDeclared) -> SqlRow:
-    """Return the row of a declared step: the columns up to ``status``, and ``effect``."""
+    """Return the row of a declared step: the columns up to ``status``, ``effect`` and ``named_by``."""
     return (
         record.step_run_id, record.run_id, record.node, record.name, record.kind, record.parent_id,
         _map_text(record.parameters), _map_text(record.tags), _list_text(record.parents), record.position,
-        Status.WAITING.value, record.effect,
+        Status.WAITING.value, record.effect, record.named_by or None,
     )  # fmt: skip
 
 

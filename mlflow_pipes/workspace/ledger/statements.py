@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Columns of a declared step; the rest is NULL until something happens.
 _DECLARED = ("step_run_id", "run_id", "node", "name", "kind", "parent_id", "parameters", "tags", "parents", "position",
-             "status", "effect")  # fmt: skip
+             "status", "effect", "named_by")  # fmt: skip
 
 # Columns that a StepChanged sets: always, and only when it carries a value. The step_run_id comes last.
 _SET = ("status", "started_at", "ended_at", "key", "code", "inputs", "output", "reused_from", "reason", "target",

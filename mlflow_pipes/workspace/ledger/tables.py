@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's id. A test holds it equal to Alembic's head.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -137,6 +137,8 @@ step_runs = Table(
     Column("revision", BigInteger),
     # reuse="never"; NULL where an older version did not say.
     Column("effect", Boolean),
+    # Who named its target, in words; NULL where nobody did, or an older version did not say.
+    Column("named_by", Text),
 )
 Index("ix_step_runs_run_id_node", step_runs.c.run_id, step_runs.c.node)
 _shown = text("revision IS NOT NULL")

@@ -119,6 +119,20 @@ def test_what_a_step_returns_runs_in_its_environment_unless_told_otherwise(home)
     assert run(grows(4), workspace=home, observers=()).steps[0].reused
 
 
+def test_a_dask_worker_builds_the_environment_of_a_step_from_its_lock(project, tmp_path):
+    pytest.importorskip("distributed")
+    arguments = {"threads_per_worker": 1, "local_directory": str(tmp_path / "there")}
+    cluster = TargetConfiguration("cluster", "dask", {"workers": 1, "arguments": arguments})
+    configured = configuration(project)
+    configured = replace(configured, targets={**configured.targets, "cluster": cluster})
+    with Workspace.open(configuration=configured) as home:
+        done = run(versions(6), workspace=home, target="cluster", observers=())
+        assert run(versions(6), workspace=home, target="local", observers=()).steps[0].reused
+    found = done.output()
+    assert (found["toolz"], found["colour"]) == ("1.0.0", "red")
+    assert found["prefix"].startswith(str(tmp_path / "there"))
+
+
 def test_what_a_steps_code_reaches_must_be_in_its_environment(home):
     with pytest.raises(ConfigurationError, match=r"step 'reaches' runs in environment 'small', .*reaches rich"):
         run(reaches(1), workspace=home, observers=())

@@ -16,7 +16,8 @@ import pytest
 
 from mlflow_pipes.errors import ArgumentError, ServiceError
 from mlflow_pipes.lifecycle import ServiceRegistry
-from mlflow_pipes.lifecycle.services import client, daemon
+from mlflow_pipes.lifecycle.services import client
+from mlflow_pipes.machine import daemons
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROWS = [{"distance": 7.0, "hour": 1, "carrier": "UA"}, {"distance": 8.0, "hour": 2, "carrier": "AA"}]
@@ -150,7 +151,7 @@ def test_deploying_what_is_deployed_only_checks_its_health(registry, model_folde
 def test_a_killed_service_is_dead_and_comes_back_on_its_port(registry, model_folder):
     first = registry.deploy("delays", model_folder)
     os.kill(first.pid, signal.SIGKILL)
-    while daemon.alive(first.pid, first.process):
+    while daemons.alive(first.pid, first.process):
         time.sleep(0.01)
     assert [service.status for service in registry.list()] == ["dead"]
     second = registry.deploy("delays", model_folder)
@@ -165,7 +166,7 @@ def test_a_service_that_hangs_is_unhealthy_and_replaced(tmp_path, registry, mode
     assert not client.healthy(first, timeout_s=0.3)
     second = registry.deploy("delays", model_folder)
     assert second.pid != first.pid
-    assert not daemon.alive(first.pid, first.process)
+    assert not daemons.alive(first.pid, first.process)
 
 
 def test_a_replaced_model_keeps_the_address_and_nobody_is_refused(registry, model_folder, better_model_folder):
@@ -185,7 +186,7 @@ def test_a_replaced_model_keeps_the_address_and_nobody_is_refused(registry, mode
         stop.set()
         asker.join()
     assert (second.url, second.version) == (first.url, "2")
-    assert not daemon.alive(first.pid, first.process)
+    assert not daemons.alive(first.pid, first.process)
     assert set(answers) == {17, 27}
     assert answers[-1] == 27
     assert len(list((registry.folder / "delays/releases").iterdir())) == 1
@@ -225,7 +226,7 @@ def test_stopping_ends_the_process_and_a_stopped_service_can_be_deployed_again(r
     first = registry.deploy("delays", model_folder)
     assert registry.stop("delays").status == "stopped"
     assert registry.stop("delays").status == "stopped"
-    assert not daemon.alive(first.pid, first.process)
+    assert not daemons.alive(first.pid, first.process)
     assert registry.deploy("delays", model_folder).port == first.port
     registry.remove("delays")
     assert registry.list() == []
@@ -266,7 +267,7 @@ def test_a_service_whose_workspace_was_removed_ends_by_itself(tmp_path, model_fo
     service = services.deploy("delays", model_folder)
     shutil.rmtree(tmp_path / "services")
     deadline = time.monotonic() + 15
-    while daemon.alive(service.pid, service.process):
+    while daemons.alive(service.pid, service.process):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

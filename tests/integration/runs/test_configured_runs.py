@@ -78,7 +78,9 @@ def test_a_run_and_those_that_resume_it_are_in_the_situation_that_was_named(home
     assert placed["branch/leaf[number=0]"] == ("succeeded", "other"), "fail_fast = false, and a rule for what grew"
     assert placed["branch"][1] == "inline"
     told = explain("branch/leaf[number=0]", run=first.id, workspace=home)
-    assert told.placement == "on other, which the step, a rule of nightly or its pipeline names (others run on inline)"
+    rule = tmp_path / "configurations" / "nightly.toml"
+    assert told.placement == f"on other, which was named by {rule}: rules[1] (others run on inline)"
+    assert first.step("branch").named_by == ""
 
     (tmp_path / "marks" / "mended").touch()
     done = resume(first.id, workspace=home, observers=())

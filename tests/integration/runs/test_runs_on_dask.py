@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Resou
 
 FLOW = """
 import os
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from mlflow_pipes import current_run, pipeline, step
@@ -44,6 +46,43 @@ def where(rows: int) -> str:
 @step
 def fails(rows: int) -> int:
     raise ValueError("too late")
+
+class Made(NamedTuple):
+    worker: int
+    content: bytes
+
+def dask_worker() -> int:
+    pid = os.getpid()
+    while b"spawn_main" not in Path(f"/proc/{{pid}}/cmdline").read_bytes():
+        pid = int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
+
+@step
+def make(number: int, before: bool) -> Made:
+    return Made(dask_worker(), bytes([number]) * (4 << 20))
+
+@step
+def near(made: Made) -> bool:
+    return made.worker == dask_worker()
+
+@step
+def ends_when_all_are_there(made: Made, number: int, folder: str) -> int:
+    (Path(folder) / str(number)).touch()
+    while len(list(Path(folder).iterdir())) < 2:
+        time.sleep(0.01)
+    return dask_worker()
+
+@pipeline
+def chains(length: int = 6):
+    was_near = [True]
+    for number in range(length):
+        was_near.append(near(make(number, was_near[-1])))
+    return was_near
+
+@pipeline
+def fan(folder: str):
+    made = make(100, False)
+    return [ends_when_all_are_there(made, number, folder) for number in range(2)]
 
 @pipeline
 def delays(rows: int = 10):
@@ -113,6 +152,18 @@ def test_a_failure_names_the_users_own_file(project, tmp_path):
         with pytest.raises(RunFailed) as caught:
             run(project.broken(), workspace=workspace, target="cluster")
         assert f'File "{project.__file__}"' in caught.value.run.step("fails").failure.traceback
+
+
+def test_a_consumer_of_a_large_value_runs_on_the_worker_that_made_it(project, tmp_path):
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        assert run(project.chains(), workspace=workspace, target="cluster").output() == [True] * 7
+
+
+def test_a_worker_that_is_busy_does_not_keep_consumers_of_what_it_made_from_another(project, tmp_path):
+    (tmp_path / "marks").mkdir()
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        done = run(project.fan.options(timeout_s=30)(str(tmp_path / "marks")), workspace=workspace, target="cluster")
+        assert len(set(done.output())) == 2
 
 
 def test_what_a_step_says_and_uses_is_known_within_two_seconds(project, tmp_path):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -264,6 +265,36 @@ def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
         processes.worker()
         assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
         assert [len(driver.answers(one.attempt)) for one in (first, second)] == [1, 1]
+
+
+def test_what_waits_for_a_larger_worker_is_answered_when_the_scheduler_goes_away(
+    processes, datastore, tmp_path, steps, pid_file
+):
+    scheduler = processes.scheduler()
+    processes.worker()
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+        sleeper = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
+        begun(driver, sleeper, pid_file)
+        large = steps("double", datastore, {"cpus": 2.0}, x=1)
+        driver.target.submit(large)
+        driver.until(lambda: driver.target._held)
+        driver.target._plan = replace(driver.target._plan, connect_timeout_s=0.5)
+        scheduler.kill()
+        assert driver.answer(sleeper.attempt).failure.kind is FailureKind.LOST
+        answer = driver.answer(large.attempt, 15)
+        assert answer.failure.kind is FailureKind.WORLD
+        assert "cannot connect to the Dask scheduler" in answer.failure.message
+
+
+def test_who_cancels_need_not_wait_for_a_scheduler_that_is_not_there(datastore, tmp_path, steps):
+    began = time.monotonic()
+    with driving(target_at("tcp://127.0.0.1:1", datastore, tmp_path, connect_timeout_s=60)) as driver:
+        assignment = steps("double", datastore, x=1)
+        driver.target.submit(assignment)
+        driver.until(lambda: not driver.target._inbox or driver.target._something.is_set())
+        driver.target.cancel(assignment.attempt)
+        assert driver.answer(assignment.attempt, 5).failure.kind is FailureKind.CANCELLED
+    assert time.monotonic() - began < 10
 
 
 def test_capacity_follows_workers_that_come_and_go(processes, datastore, tmp_path, steps):

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from mlflow_pipes.errors import ArgumentError, ConfigurationError, NotFoundError, ServiceError, WorldError
 from mlflow_pipes.lifecycle import Service, ServiceRegistry, plain
-from mlflow_pipes.lifecycle.services import client, daemon
+from mlflow_pipes.lifecycle.services import client
 from mlflow_pipes.lifecycle.services.state import checked_name, is_loopback, read_service, write_json, write_service
-from mlflow_pipes.machine import processes
+from mlflow_pipes.machine import daemons, processes
 from mlflow_pipes.machine.locks import exclusive
 
 ROWS = [{"a": 1.5, "b": "x"}, {"a": 2.5, "b": "y"}]
@@ -163,10 +163,10 @@ def test_a_process_is_ended_politely_and_if_it_does_not_listen_by_force():
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         who = processes.identity(child.pid)
-        assert daemon.alive(child.pid, who)
-        daemon.terminate(child.pid, who, timeout_s=0.1)
-        assert not daemon.alive(child.pid, who)  # a zombie does not live
-        daemon.terminate(child.pid, who, timeout_s=0.1)
+        assert daemons.alive(child.pid, who)
+        daemons.terminate(child.pid, who, timeout_s=0.1)
+        assert not daemons.alive(child.pid, who)  # a zombie does not live
+        daemons.terminate(child.pid, who, timeout_s=0.1)
     assert processes.identity(child.pid) is None
 
 

@@ -7,7 +7,7 @@ from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.artifact import Collection, Leaf
 from mlflow_pipes.model.attempt import Assignment, AttemptId
 from mlflow_pipes.model.step import PickledFunction
-from mlflow_pipes.targets.dask.members import NEAR_BYTES, Member, Nearness, Wanted, members_of, shortage, wanted
+from mlflow_pipes.targets.dask.members import NEAR_BYTES, Load, Member, Nearness, Wanted, members_of, shortage, wanted
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.tasks import Pace, Task, task_key
 
@@ -66,6 +66,18 @@ def test_the_worker_that_made_most_of_the_inputs_is_the_nearest():
     assert nearness.nearest(assignment(arguments=both)) == "two"
     assert nearness.nearest(assignment(arguments={"x": both["x"]})) == "one"
     assert nearness.nearest(assignment(arguments={"x": leaf("d", 10)})) is None
+
+
+def test_the_worker_that_has_the_inputs_is_preferred_unless_it_is_busy_and_another_one_idle():
+    members = among(SMALL, member("other"))
+    load = Load(members, [])
+    assert load.preferred("small") == "small"
+    load.add("small")
+    assert load.preferred("small") is None, "the other one is idle"
+    load.add(None)
+    assert load.preferred("small") == "small", "the other one will have something to do"
+    assert load.preferred("gone") is None
+    assert load.preferred(None) is None
 
 
 def test_workers_that_are_closing_are_no_members():

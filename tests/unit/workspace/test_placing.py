@@ -51,6 +51,46 @@ def test_a_target_whose_size_only_its_run_knows_is_left_to_the_run():
     assert check(Routing("far"), cpus=1000) == {"train": ("far", "the workspace")}
 
 
+DASK = {"workers": 4, "arguments": {"threads_per_worker": 2, "memory_limit": "4 GiB"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"cpus": 3},
+            r"'train' asks for cpus=3, but target 'here' has 2 cpus in each worker: ask for less, or .*'large'",
+        ),
+        ({"memory_bytes": 5 << 30}, r"target 'here' has 4,294,967,296 bytes of memory in each worker"),
+        ({"gpus": 1}, r"target 'here' has 0 gpus in each worker"),
+    ],
+)
+def test_a_step_that_no_worker_of_a_dask_cluster_will_hold_is_told_before_it_is_made(options, told):
+    configured = {**CONFIGURED, "here": TargetConfiguration("here", "dask", DASK)}
+    assert check(Routing("here"), configured, cpus=2)
+    with pytest.raises(ConfigurationError, match=told):
+        check(Routing("here"), configured, **options)
+
+
+def test_a_dask_cluster_whose_workers_only_it_knows_is_left_to_the_run():
+    for options in ({"address": "tcp://far:8786"}, {"workers": 2}, {"cluster": "dask_jobqueue.SLURMCluster"}):
+        assert check(Routing("here"), {"here": TargetConfiguration("here", "dask", options)}, cpus=1000)
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "told"),
+    [
+        ("ssh", {"port": 22}, r"^pipes\.toml: target 'here': a target of type ssh needs a `host`"),
+        ("ssh", {"host": "-oProxyCommand=x"}, r"^pipes\.toml: target 'here': host '-oProxyCommand=x' is no host"),
+        ("dask", {"workers": 2, "maximum": 3}, r"^pipes\.toml: target 'here': a Dask cluster has either `workers`"),
+        ("dask", {"address": "tcp://a:1", "cluster": "a.B"}, r"^pipes\.toml: target 'here': .*leave out `cluster`"),
+    ],
+)
+def test_what_of_a_target_does_not_go_together_is_told_with_its_place(type_, options, told):
+    with pytest.raises(ConfigurationError, match=told):
+        check(Routing("here"), {"here": TargetConfiguration("here", type_, options, source="pipes.toml")})
+
+
 def test_a_target_that_is_not_configured_is_named_with_the_near_one():
     with pytest.raises(ConfigurationError, match=r"'smal' \(named by the step\), .*did you mean 'small'.*\[targets"):
         check(target="smal")

@@ -30,7 +30,7 @@ def cloud(tmp_path, monkeypatch):
 def targets(folder, table):
     (folder / "pipes.toml").write_text(f"[targets.cloud]\n{table}")
     configured = load(folder, environ={}).targets
-    return make_targets(["cloud"], configured=configured, folder=folder, datastore=MemoryDatastore())
+    return make_targets(["cloud"], configured=configured, folder=folder, project=folder, datastore=MemoryDatastore())
 
 
 def test_its_options_reach_it_as_written(cloud):
@@ -38,7 +38,7 @@ def test_its_options_reach_it_as_written(cloud):
 
 
 def test_what_it_lacks_is_said_with_its_place(cloud):
-    with pytest.raises(ConfigurationError, match=r"\[targets\.cloud\].*address"):
+    with pytest.raises(ConfigurationError, match=r"pipes\.toml: target 'cloud': .*address"):
         targets(cloud, "")
 
 
@@ -52,5 +52,5 @@ def test_a_key_that_it_does_not_know_is_named_with_the_near_one(cloud):
 def test_a_value_that_it_refuses_is_said_with_its_place(cloud):
     source = cloud / "cloud_of_others.py"
     source.write_text(source.read_text().replace("self.address = address", "self.address = int(address)"))
-    with pytest.raises(ConfigurationError, match=r"\[targets\.cloud\] in the configuration: .*'tcp://here'"):
+    with pytest.raises(ConfigurationError, match=r"pipes\.toml: target 'cloud': .*'tcp://here'"):
         targets(cloud, 'address = "tcp://here"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from mlflow_pipes.errors import ServiceError
-from mlflow_pipes.lifecycle.services.state import write_json
+from mlflow_pipes.errors import WorldError
 from mlflow_pipes.machine.processes import identity
+from mlflow_pipes.machine.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def spawn(module: str, arguments: Sequence[str], *, log: Path, environ: Mapping[
     The module must call :func:`detach` first. Its output is appended to *log*.
 
     Raises:
-        ServiceError: it could not even start.
+        WorldError: it could not even start.
     """
     with log.open("ab") as output:
         # -P: what lies in the folder must not be importable (a model's folder could shadow a module).
@@ -40,7 +41,7 @@ def spawn(module: str, arguments: Sequence[str], *, log: Path, environ: Mapping[
             check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, env=environ, cwd=folder,
         )  # fmt: skip
     if started.returncode != 0 or not started.stdout.strip().isdigit():
-        raise ServiceError(f"python -m {module} did not start (exit code {started.returncode}): {_end_of(log)}")
+        raise WorldError(f"python -m {module} did not start (exit code {started.returncode}): {_end_of(log)}")
     return int(started.stdout)
 
 
@@ -53,7 +54,7 @@ def detach(record: Path) -> None:
     """
     child = os.fork()
     if child:
-        write_json(record, {"pid": child, "process": identity(child)})
+        write_whole(record, json.dumps({"pid": child, "process": identity(child)}))
         os.write(1, b"%d\n" % child)
         os._exit(0)
     os.setsid()
@@ -66,7 +67,7 @@ def terminate(pid: int, process: str, *, timeout_s: float) -> None:
     Does nothing when it is gone already. Never signals another process that has got its pid.
 
     Raises:
-        ServiceError: it is still there 5 s after SIGKILL.
+        WorldError: it is still there 5 s after SIGKILL.
     """
     if not _signal(pid, process, signal.SIGTERM):
         return
@@ -74,7 +75,7 @@ def terminate(pid: int, process: str, *, timeout_s: float) -> None:
         return
     _signal(pid, process, signal.SIGKILL, group=True)
     if not _gone_within(pid, process, 5.0):
-        raise ServiceError(f"process {pid} does not end, not even on SIGKILL: it hangs in the kernel")
+        raise WorldError(f"process {pid} does not end, not even on SIGKILL: it hangs in the kernel")
 
 
 def _signal(pid: int, process: str, number: signal.Signals, *, group: bool = False) -> bool:

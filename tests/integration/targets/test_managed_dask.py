@@ -1,0 +1,145 @@
+"""A Dask cluster that is turned on by hand, outlives runs, and is found again by later ones."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mlflow_pipes import Workspace, run, step
+from mlflow_pipes.errors import ConfigurationError, TargetError
+from mlflow_pipes.machine import daemons
+from mlflow_pipes.machine.processes import identity
+from mlflow_pipes.testing.target_contract import alive
+
+pytest.importorskip("distributed")
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+TOML = """
+[targets.kept]
+type = "dask"
+workers = {workers}
+arguments = {{ threads_per_worker = 1 }}
+
+[targets.there]
+type = "dask"
+address = "tcp://127.0.0.1:1"
+"""
+
+
+@step
+def grandparent(number: int) -> int:
+    """The process of the Dask worker that the step's own worker belongs to."""
+    pid = os.getpid()
+    while b"spawn_main" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project whose name has a blank and more than ASCII."""
+    place = tmp_path_factory.mktemp("managed") / "späte Flüge"
+    place.mkdir()
+    (place / "pipes.toml").write_text(TOML.format(workers=1))
+    yield place
+    with Workspace.open(place) as home:
+        home.compute.stop("kept")
+
+
+@pytest.fixture
+def home(folder):
+    with Workspace.open(folder) as opened:
+        yield opened
+
+
+def record(home):
+    (file,) = home.folder.glob("clusters/*/cluster.json")
+    return json.loads(file.read_text())
+
+
+def until(holds, within_s=30):
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def statuses(home):
+    return {one.name: one.status for one in home.compute.list()}
+
+
+def test_runs_use_a_cluster_that_is_on_and_leave_it_on_until_it_is_turned_off(home, folder):
+    assert statuses(home)["kept"] == "off"
+    assert home.compute.start("kept").status == "on"
+    first = record(home)
+    assert home.compute.start("kept").status == "on", "turning on what is on is harmless"
+    assert record(home) == first
+    workers = {run(grandparent(number), workspace=home, target="kept", observers=()).output() for number in range(2)}
+    assert len(workers) == 1, "both runs were done by one and the same worker"
+    (worker,) = workers
+    assert alive(worker)
+    with Workspace.open(folder) as later:
+        assert statuses(later)["kept"] == "on"
+        assert later.compute.show("kept").capacity.slots == 1
+        assert later.compute.stop("kept").status == "off"
+    assert not daemons.alive(first["pid"], first["process"])
+    assert not alive(worker)
+    assert list(home.folder.glob("clusters/*/*")) == []
+    assert home.compute.stop("kept").status == "off", "turning off what is off is harmless"
+
+
+def test_a_cluster_that_was_killed_is_off_and_runs_go_on_without_it(home, caplog):
+    home.compute.start("kept")
+    killed = record(home)
+    os.kill(killed["pid"], signal.SIGKILL)
+    until(lambda: identity(killed["pid"]) != killed["process"])
+    assert statuses(home)["kept"] == "off"
+    assert alive(killed["pid"]) is False
+    run(grandparent(10), workspace=home, target="kept", observers=())
+    assert "was turned on, and is not there any more" in caplog.text
+    home.compute.start("kept")
+    assert record(home)["pid"] != killed["pid"]
+    home.compute.stop("kept")
+
+
+def test_a_cluster_that_is_configured_otherwise_now_must_be_turned_off_first(home, folder):
+    home.compute.start("kept")
+    (folder / "pipes.toml").write_text(TOML.format(workers=2))
+    try:
+        with Workspace.open(folder) as later:
+            with pytest.raises(TargetError, match=r"configured otherwise .* \(pipes compute stop kept\)"):
+                later.compute.start("kept")
+            assert later.compute.stop("kept").status == "off"
+    finally:
+        (folder / "pipes.toml").write_text(TOML.format(workers=1))
+
+
+def test_what_cannot_be_made_is_told_and_leaves_nothing(home):
+    home.compute.attach("wrong", type="dask", cluster="distributed.LocalCluster", arguments={"n_workers": "many"})
+    with pytest.raises(TargetError, match=r"target 'wrong': cannot make a distributed\.LocalCluster: .*'str'"):
+        home.compute.start("wrong")
+    assert home.compute.show("wrong").status == "off"
+    home.compute.attach("wrong", type="dask", cluster="dask_moon.Cluster")
+    with pytest.raises(TargetError, match=r"target 'wrong': there is no Dask cluster class dask_moon\.Cluster"):
+        home.compute.start("wrong")
+    home.compute.detach("wrong")
+
+
+def test_an_attached_target_that_is_on_cannot_be_forgotten(home):
+    home.compute.attach("mine", type="dask", workers=1, arguments={"threads_per_worker": 1})
+    home.compute.start("mine")
+    for change in (lambda: home.compute.detach("mine"), lambda: home.compute.attach("mine", type="local")):
+        with pytest.raises(ConfigurationError, match=r"'mine' is on: turn it off first \(pipes compute stop mine\)"):
+            change()
+    home.compute.stop("mine")
+    home.compute.detach("mine")
+
+
+def test_a_scheduler_of_somebody_elses_is_not_turned_on(home):
+    assert statuses(home)["there"] == "on demand"
+    with pytest.raises(ConfigurationError, match=r"'there' of type 'dask' cannot be turned on: each run .* as it is"):
+        home.compute.start("there")
