@@ -17,6 +17,7 @@ from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure,
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.spark_session import active_session, close_session
 from mlflow_pipes.worker import failures
+from mlflow_pipes.worker.clusters import join_cluster
 from mlflow_pipes.worker.context import RunContext, active, last_part
 from mlflow_pipes.worker.functions import FoundFunction, Functions
 from mlflow_pipes.worker.mlflow_calls import MlflowCalls
@@ -78,8 +79,8 @@ def execute(
     logged = _Logged()
     with _environment(assignment.environ), active(context):
         ended = _attempt(assignment, datastore, checkout, calls, logged)
-    if calls.begun or context.has_scratch:
         close_session()
+    if calls.begun or context.has_scratch:
         shutil.rmtree(folder, ignore_errors=True)
     tracked = logged.tracked
     if context.metrics:
@@ -116,6 +117,10 @@ def _attempt(
         return Failure(FailureKind.SOURCE_CHANGED, str(error))
     except BaseException as error:  # noqa: BLE001 - a user's module may raise anything, also SystemExit
         return failures.of_exception(error)
+    try:
+        join_cluster(assignment.attempt)
+    except TargetError as error:
+        return failures.of_exception(error)
     arguments = _loaded(found, assignment.arguments, datastore, checkout)
     if isinstance(arguments, Failure):
         return arguments
@@ -125,11 +130,21 @@ def _attempt(
         with entered(Scope(declaration)):  # calls of further steps that it makes are declared, as in a pipeline
             value = found.call(arguments)
     except BaseException as error:  # noqa: BLE001 - a step may raise anything, also SystemExit
-        return _judged(failures.of_exception(error), error, assignment, logged)
+        return _of_step(error, assignment, datastore, logged)
     finally:
         arguments.clear()  # frees the inputs before the output is encoded
         _keep_logged(calls, datastore, logged)
     return _stored(value, found, datastore, declaration, assignment, logged)
+
+
+def _of_step(error: BaseException, assignment: Assignment, datastore: Datastore, logged: _Logged) -> Failure:
+    """Return the failure of a step's own code, or of an input that it read in parts and that is lost."""
+    lost = content.blob_error_in(error)
+    if lost is not None and any(
+        lost.blob in map(str, content.blobs_of(artifact, datastore)) for artifact in assignment.arguments.values()
+    ):
+        return Failure(FailureKind.INPUT, str(lost), blobs=_unusable(lost, assignment.arguments, datastore))
+    return _judged(failures.of_exception(error), error, assignment, logged)
 
 
 def _judged(failure: Failure, error: BaseException, assignment: Assignment, logged: _Logged) -> Failure:
@@ -145,7 +160,7 @@ def _judged(failure: Failure, error: BaseException, assignment: Assignment, logg
     return replace(failure, worth_retrying=worth)
 
 
-def _stored(
+def _stored(  # noqa: PLR0911 - one a kind of failure
     value: Any,
     found: FoundFunction,
     datastore: Datastore,
@@ -161,8 +176,12 @@ def _stored(
             if growth is not None:
                 return content.store(growth, datastore, name=f"calls returned by {name}")
         return content.store(as_declared(value, found.returns, name), datastore, name=f"output of {name}")
+    except content.ComputingError as error:
+        return _of_step(error.cause, assignment, datastore, logged)
     except UnstorableOutputError as error:
         return replace(failures.of_exception(error, FailureKind.UNSTORABLE), message=str(error))
+    except BlobError as error:
+        return _of_step(error, assignment, datastore, logged)
     except DatastoreError as error:
         return replace(failures.of_exception(error), message=str(error))
     except DeclarationError as error:
@@ -192,6 +211,11 @@ def _loaded(
         except BaseException as error:  # noqa: BLE001 - decoding runs code of the value's class
             failure = failures.of_exception(error)
             return replace(failure, message=f"argument {name!r} cannot be loaded: {failure.message}")
+    try:
+        for name in found.sessions - arguments.keys():
+            arguments[name] = active_session()
+    except TargetError as error:
+        return replace(failures.of_exception(error, FailureKind.WORLD), message=str(error))
     return arguments
 
 
@@ -211,11 +235,6 @@ def _unusable(error: BlobError, artifacts: Mapping[str, Artifact], datastore: Da
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
-    try:
-        for name in found.sessions - arguments.keys():
-            arguments[name] = active_session()
-    except TargetError as error:
-        return replace(failures.of_exception(error, FailureKind.WORLD), message=str(error))
     try:
         yield
     finally:

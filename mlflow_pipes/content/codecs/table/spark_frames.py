@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,14 +34,12 @@ def write(frame: Any, storing: Storing) -> tuple[Written, ...]:
         ComputingError: computing it failed.
         DatastoreError: the executors have not what they need for it.
     """
-    from pyspark.sql.pandas.types import to_arrow_schema
-
     names = frame.columns
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         storing.refuse(f"it has several columns {twice[0]!r}; rename them, such as with .toDF(...)")
     try:
-        schema = to_arrow_schema(frame.schema)
+        schema = _arrow_schema(frame.schema)
     except Exception as error:  # noqa: BLE001 - Spark has several for it
         storing.refuse(f"a column is of a type that Arrow has not: {error}; cast it")
     datastore, where = storing.datastore, storing.where
@@ -78,12 +77,12 @@ def of_blob(blob: Digest, rows: int, datastore: Datastore) -> Any:
 
 def of_table(table: pa.Table) -> Any:
     """Return a Spark frame of a small table that is here."""
-    return active_session().createDataFrame(table.cast(_schema_for_spark(table.schema)))
+    schema = _schema_for_spark(table.schema)
+    found: Any = table.cast(schema) if table.num_rows else []
+    return active_session().createDataFrame(found, _spark_schema(schema))
 
 
 def _frame(example: pa.Table, sources: Sequence[tuple[str, int, int]], datastore: Datastore) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     schema = _schema_for_spark(example.schema)
     sources = list(sources)
 
@@ -95,7 +94,21 @@ def _frame(example: pa.Table, sources: Sequence[tuple[str, int, int]], datastore
                 yield from table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS)
 
     numbers = active_session().range(0, len(sources), 1, len(sources))
-    return numbers.mapInArrow(read_parts, from_arrow_schema(schema, prefer_timestamp_ntz=True))
+    return numbers.mapInArrow(read_parts, _spark_schema(schema))
+
+
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema, prefer_timestamp_ntz=True)
+
+
+def _arrow_schema(schema: Any) -> pa.Schema:
+    """Return the Arrow schema of one of Spark's, with moments in UTC whatever the session's zone is."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    is_told = "timezone" in inspect.signature(to_arrow_schema).parameters  # from 4.3 on; before, UTC is the default
+    return _schema_for_spark(to_arrow_schema(schema, **({"timezone": "UTC"} if is_told else {})))
 
 
 def _groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[list[pa.RecordBatch]]:
