@@ -15,7 +15,7 @@ from mlflow_pipes.workspace.waiting import Wait
 def step(target="local", reason=""):
     return StepRun(
         "i", "r" * 32, "train", "train", "step", Status.RUNNING, "r" * 32, 0, (), None, None, 0, target, "", None, reason,
-        "", "", {}, {}, {}, None, False, None,
+        "", "", {}, {}, {}, None, False, "", None,
     )  # fmt: skip
 
 
