@@ -148,7 +148,8 @@ class Driver:
         try:
             if not self._remote:
                 context = self._spark.sparkContext
-                service = context._jvm.org.apache.spark.sql.connect.service.SparkConnectService  # noqa: SLF001
+                package = context._jvm.org.apache.spark.sql.connect.service  # noqa: SLF001
+                service = getattr(getattr(package, "SparkConnectService$"), "MODULE$")  # Scala's object, with its port
                 service.start(context._jsc.sc())  # noqa: SLF001 - as Spark's own plugin does
                 self._remote = f"sc://localhost:{service.localPort()}/;token={self._setup['token']}"
         except Exception as failed:  # noqa: BLE001 - as above
