@@ -75,6 +75,8 @@ class MlflowUi:
         words = ["server", "--backend-store-uri", store_uri, "--default-artifact-root", artifacts.as_uri()]
         words += ["--host", host, "--port", str(port), "--workers", "1"]
         environ = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        # Eight more processes and 2 GB, for scoring in the background that nobody asked of us.
+        environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *words],

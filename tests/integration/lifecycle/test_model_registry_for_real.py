@@ -1,19 +1,16 @@
 """The model registry as MLflow's own client sees it: on SQLite, and on a server."""
 
-import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.lifecycle import ModelRegistry, model_digest
+from tests.mlflow_server import MlflowServer
 
 pytestmark = [
     pytest.mark.integration,
@@ -31,34 +28,10 @@ def client_of(registry):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A tracking server that serves artifacts, as a team would have it."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]  # fmt: skip
-    with _running(command, folder / "log.txt"):
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "log.txt").read_text()
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def _running(command, log):
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True) as running,
-    ):
-        try:
-            yield
-        finally:
-            os.killpg(running.pid, 9)
+    running = MlflowServer(tmp_path_factory.mktemp("server"))
+    running.start()
+    yield running.uri
+    running.kill()
 
 
 @pytest.fixture(params=["embedded", "server"])

@@ -387,8 +387,9 @@ def test_two_that_resume_one_run_at_the_same_moment_do_nothing_twice(project):
         for _ in range(2)
     ]
     told_each = [process.communicate(timeout=60)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], told_each
-    assert re.search("resume|still under way", "".join(told_each)), told_each
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 2], [0, 0]), told_each  # where one is so late that the other has ended, it finds all done
+    assert codes == [0, 0] or re.search("resume|still under way", "".join(told_each)), told_each
     assert {text: times for text, times in told(project).items() if text != "goodbye"} == BEGUN + PAID
 
 

@@ -184,7 +184,7 @@ def wait_until_short(home):
 
 
 def test_a_run_of_larger_priority_goes_first(on_sqlite, players):
-    low = players(on_sqlite, "low", 30, 0.2)
+    low = players(on_sqlite, "low", 300, 0.2)
     go(on_sqlite)
     wait_for(on_sqlite, "began", 2)
     high = players(on_sqlite, "high", 5, 0.2, priority=1)
@@ -218,7 +218,8 @@ def test_a_wait_is_told_while_it_lasts_and_afterwards(on_sqlite, players):
     with Workspace.open(on_sqlite / ".pipes", configuration=load(on_sqlite)) as home:
         wait_until_short(home)
         held_by, waits_in = home.runs.list()[1], home.runs.list()[0]
-        now = explain("query[number=0]", run=waits_in.id, workspace=home).waits[-1]
+        while (now := explain("query[number=0]", run=waits_in.id, workspace=home).waits[-1]).kind == "target":
+            time.sleep(0.05)
         assert (now.kind, now.until) == ("tokens", None)
         assert now.on == (f"1 of token 'database': 1 of 1 are taken, by run {held_by.id[:8]}",)
         finish(on_sqlite, holder, waiter)

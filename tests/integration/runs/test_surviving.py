@@ -159,7 +159,7 @@ def test_what_a_killed_run_was_computing_is_taken_over_at_once(project):
     killed.communicate()
     died = time.monotonic()
     wait_for_effects(project, 1)
-    assert time.monotonic() - died < 4.0  # far below the lease of 30 s
+    assert time.monotonic() - died < 15.0  # far below the lease of 30 s
     os.kill(other.pid, signal.SIGINT)
     other.communicate(timeout=10)
     with Workspace.open(project) as workspace:
