@@ -17,7 +17,7 @@ from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Failure,
 from mlflow_pipes.model.tracked import NOTHING_TRACKED
 from mlflow_pipes.spark_session import active_session, close_session
 from mlflow_pipes.worker import failures
-from mlflow_pipes.worker.clusters import join_cluster
+from mlflow_pipes.worker.clusters import join_clusters
 from mlflow_pipes.worker.context import RunContext, active, last_part
 from mlflow_pipes.worker.functions import FoundFunction, Functions
 from mlflow_pipes.worker.mlflow_calls import MlflowCalls
@@ -118,7 +118,7 @@ def _attempt(
     except BaseException as error:  # noqa: BLE001 - a user's module may raise anything, also SystemExit
         return failures.of_exception(error)
     try:
-        join_cluster(assignment.attempt)
+        join_clusters(assignment)
     except TargetError as error:
         return failures.of_exception(error)
     arguments = _loaded(found, assignment.arguments, datastore, checkout)

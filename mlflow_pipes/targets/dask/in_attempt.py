@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import TargetError
-from mlflow_pipes.worker.clusters import SCHEDULER
+from mlflow_pipes.worker.clusters import SCHEDULER, by_value
 
 if TYPE_CHECKING:
-    from mlflow_pipes.model.attempt import AttemptId
+    from mlflow_pipes.model.attempt import Assignment
 
 WORKER = "PIPES_DASK_WORKER"
 TOPIC = "PIPES_DASK_TOPIC"
-CODE = "PIPES_DASK_CODE"
 _TLS = {  # what Dask's Security says, and the environment variables by which a Client of the step's own finds it
     "tls_ca_file": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
     "tls_client_cert": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
@@ -28,22 +26,10 @@ _TLS = {  # what Dask's Security says, and the environment variables by which a 
 _clients: dict[str, Any] = {}
 
 
-def environ_of(worker: Any, topic: str, code: Path) -> dict[str, str]:
-    """Return the environment variables that tell an attempt of a Dask worker which cluster it is on.
-
-    Args:
-        worker: Dask's.
-        topic: of the target's events.
-        code: folder below which snapshots are unpacked.
-    """
+def environ_of(worker: Any, topic: str) -> dict[str, str]:
+    """Return the environment variables that tell an attempt of a Dask worker which cluster it is on."""
     scheduler = worker.scheduler.address
-    found = {
-        SCHEDULER: scheduler,
-        "DASK_SCHEDULER_ADDRESS": scheduler,
-        WORKER: worker.address,
-        TOPIC: topic,
-        CODE: str(code),
-    }
+    found = {SCHEDULER: scheduler, "DASK_SCHEDULER_ADDRESS": scheduler, WORKER: worker.address, TOPIC: topic}
     if not scheduler.startswith("tls://"):
         return found
     told = worker.security
@@ -56,7 +42,7 @@ def environ_of(worker: Any, topic: str, code: Path) -> dict[str, str]:
     return {**found, **files, "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true"}
 
 
-def join(attempt: AttemptId) -> None:
+def join(assignment: Assignment) -> None:
     """Have Dask compute on the cluster, and the thread that waits for this attempt make way for its tasks.
 
     Raises:
@@ -69,48 +55,39 @@ def join(attempt: AttemptId) -> None:
         client = _clients.get(address)
         if client is None or client.status != "running":
             client = _clients[address] = _client_class()(address, security=_security(os.environ), set_as_default=True)
-        client.run(on_worker.make_way, os.environ[TOPIC], tuple(attempt), workers=[os.environ[WORKER]])
+        client.assignment = assignment
+        client.run(on_worker.make_way, os.environ[TOPIC], tuple(assignment.attempt), workers=[os.environ[WORKER]])
     except (OSError, ValueError) as error:
         raise TargetError(f"the Dask scheduler at {address} cannot be reached from an attempt: {error}") from error
 
 
 class _AsBytes:
-    """A graph whose pickle is a call that reads bytes: those that cloudpickle made of it, step code by value."""
+    """A graph whose pickle is a call that reads bytes, which cloudpickle made of it with the step's code by value."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, assignment: Assignment) -> None:
         self._graph = graph
+        self._assignment = assignment
 
     def __reduce__(self) -> tuple[Any, ...]:
         import cloudpickle
 
-        return pickle.loads, (cloudpickle.dumps(self._graph, 5),)
+        with by_value(self._assignment, cloudpickle):
+            return pickle.loads, (cloudpickle.dumps(self._graph, 5),)
 
 
 @functools.cache
 def _client_class() -> Any:
-    """Return Dask's client, but that code which came with the snapshot goes along with what it computes.
+    """Return Dask's client, but that the step's own code goes along with what it computes.
 
-    Workers' processes do not have that code: they outlive runs, and two runs may have two versions of it.
+    Dask itself pickles by name what can be, and its workers could not find that.
     """
     from distributed import Client
 
     class ClientOfAttempt(Client):  # type: ignore[misc]
         def _graph_to_futures(self, expr: Any, *args: Any, **kwargs: Any) -> Any:
-            _send_by_value(os.environ.get(CODE, ""))
-            return super()._graph_to_futures(_AsBytes(expr), *args, **kwargs)
+            return super()._graph_to_futures(_AsBytes(expr, self.assignment), *args, **kwargs)
 
     return ClientOfAttempt
-
-
-def _send_by_value(folder: str) -> None:
-    """Have functions and classes of modules below a folder pickled by value."""
-    import cloudpickle
-
-    known = cloudpickle.list_registry_pickle_by_value()
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if folder and file and file.startswith(folder) and name not in known:
-            cloudpickle.register_pickle_by_value(module)
 
 
 def _security(environ: Mapping[str, str]) -> Any:

@@ -68,7 +68,7 @@ class _Link:
         self.last_used = time.monotonic()
         self.waiting: dict[AttemptId, _Bundle] = {}
         folder = Path(worker.local_directory).parent / "mlflow_pipes"
-        self._environ = environ_of(worker, topic, folder / "code")
+        self._environ = environ_of(worker, topic)
         self._worker = worker
         self._topic = topic
         self.station = Station(

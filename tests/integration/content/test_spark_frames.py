@@ -1,7 +1,9 @@
 """Data frames of a real Spark, by Spark Connect: executors write and read the parts."""
 
 import datetime as dt
+import importlib
 import os
+import textwrap
 from decimal import Decimal
 
 import numpy as np
@@ -9,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlflow_pipes import spark_session
+from mlflow_pipes import Workspace, run, spark_session
 from mlflow_pipes.content import ComputingError, blob_error_in, blobs_of, describe, load, store
 from mlflow_pipes.errors import UnstorableOutputError
 from mlflow_pipes.stores.local import LocalDatastore
+from mlflow_pipes.workspace.records import Status
 from tests import spark_cluster
 
 if reason := spark_cluster.missing():
@@ -29,16 +32,19 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def session():
-    """A session of a Connect server, as an attempt has one."""
+def server():
     server = spark_cluster.ConnectServer()
-    try:
-        with pytest.MonkeyPatch.context() as context:
-            context.setenv(spark_session.REMOTE, server.master)
-            yield spark_session.active_session()
-            spark_session.close_session()
-    finally:
-        server.remove()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def session(server):
+    """A session as an attempt has one."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv(spark_session.REMOTE, server.master)
+        yield spark_session.active_session()
+        spark_session.close_session()
 
 
 @pytest.fixture
@@ -131,3 +137,37 @@ def test_what_fails_on_executors_says_whose_it_is(session, datastore):
     lost = blob_error_in(spoilt.value)
     assert lost is not None
     assert lost.blob == str(part)
+
+
+FLOW = """
+    import pandas as pd
+    from mlflow_pipes import pipeline, step
+    from pyspark.sql import DataFrame, SparkSession
+
+    def doubled(batches):
+        for batch in batches:
+            yield batch.assign(id=batch["id"] * 2)
+
+    @step(target="spark")
+    def made(rows: int, parts: int, session: SparkSession) -> DataFrame:
+        return session.range(0, rows, 1, parts).mapInPandas(doubled, "id long")
+
+    @step(target="inline")
+    def total(frame: pd.DataFrame) -> int:
+        return int(frame["id"].sum())
+
+    @pipeline
+    def in_spark(rows: int, parts: int):
+        return total(made(rows, parts))
+"""
+
+
+def test_steps_hand_frames_over_and_executors_have_their_code(server, tmp_path):
+    (tmp_path / "flow_of_spark_frames.py").write_text(textwrap.dedent(FLOW))
+    (tmp_path / "pipes.toml").write_text(f'[targets.spark]\ntype = "spark"\nmaster = "{server.master}"\n')
+    with pytest.MonkeyPatch.context() as context, Workspace.open(tmp_path / ".pipes") as workspace:
+        context.syspath_prepend(tmp_path)
+        flow = importlib.import_module("flow_of_spark_frames")
+        assert run(flow.in_spark(100, 2), workspace=workspace).output() == 2 * sum(range(100))
+        again = run(flow.in_spark(100, 3), workspace=workspace)
+        assert [step.status for step in again.steps] == [Status.SUCCEEDED, Status.REUSED]
