@@ -120,7 +120,7 @@ class ComputeTargets:
         _check_name(name)
         target = attached_targets.read_attached(name, given)
         maker_of(target)
-        check_target(target)
+        check_target(replace(target, source=""))
         attached_targets.attach(self._home.folder, name, given)
         self._reload()
         return self._target(self._home.configuration.targets[name], self._steps())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import pickle
 import time
 import uuid
@@ -23,6 +24,7 @@ from mlflow_pipes.targets.dask.members import Member, Wanted, members_of
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 
 _TRY_S, _TRY_EVERY_S = 2.0, 0.2
+_clients_log = logging.getLogger("distributed.client")
 
 
 class Connection:
@@ -122,6 +124,8 @@ class Connection:
             else:
                 self._cluster = make_cluster(plan, security)
                 self._stack.callback(self._close_quietly, self._cluster)
+            _clients_log.addFilter(self._is_worth_telling)  # until the client is closed
+            self._stack.callback(_clients_log.removeFilter, self._is_worth_telling)
             client = Client(
                 self._cluster or plan.address,
                 timeout=plan.connect_timeout_s,
@@ -149,6 +153,10 @@ class Connection:
                 what = f"cannot connect to the Dask scheduler at {address}: {why}"
                 raise TargetError(f"{what}: start it, or correct `address`")
             time.sleep(_TRY_EVERY_S)
+
+    def _is_worth_telling(self, _: logging.LogRecord) -> bool:
+        """Tell whether the client's log is: that the scheduler is gone, with tracebacks, we say in our own words."""
+        return not (hasattr(self, "client") and self.is_lost)
 
     def _close_quietly(self, what: Any) -> None:
         with suppress(Exception):  # the other end may be gone

@@ -239,7 +239,7 @@ def processes(tmp_path):
 
 
 def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
-    processes, datastore, tmp_path, steps, pid_file
+    processes, datastore, tmp_path, steps, pid_file, caplog
 ):
     scheduler = processes.scheduler()
     worker = processes.worker()
@@ -265,6 +265,7 @@ def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
         processes.worker()
         assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
         assert [len(driver.answers(one.attempt)) for one in (first, second)] == [1, 1]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_what_waits_for_a_larger_worker_is_answered_when_the_scheduler_goes_away(
