@@ -316,7 +316,7 @@ def check_target(target: TargetConfiguration) -> None:
 
 def configured_at(target: TargetConfiguration) -> str:
     """Return where a target is configured, for errors."""
-    return f"{target.source or 'the configuration'}: target {target.name!r}"
+    return f"{f'{target.source}: ' if target.source else ''}target {target.name!r}"
 
 
 def located_options(target: TargetConfiguration, project: Path) -> dict[str, Any]:

@@ -116,8 +116,8 @@ class Connection:
 
     def _connected(self) -> Any:
         plan = self._plan
-        security = Security(**plan.security) if plan.security else None
         try:
+            security = Security(**plan.security) if plan.security else None
             self._stack.enter_context(dask.config.set({} if plan.address else CONFIGURATION))
             if plan.address:
                 self._wait_for_listener()
