@@ -78,7 +78,7 @@ class SparkProcesses:
         return process
 
     def wait_for(self, port, process):
-        end = time.monotonic() + 100
+        end = time.monotonic() + 150
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return
@@ -120,7 +120,7 @@ class StandaloneCluster(SparkProcesses):
             "spark.executor.memory": "512m",
             "spark.cores.max": "2",
         },
-        "connect_timeout_s": 100.0,
+        "connect_timeout_s": 150.0,
     }
 
 
@@ -143,7 +143,7 @@ class ConnectServer(SparkProcesses):
         server = self.start("spark-submit", "--class", main, "--master", "local[2]", *given)
         self.wait_for(port, server)
 
-    options = {"connect_timeout_s": 100.0}  # noqa: RUF012 - nobody changes it
+    options = {"connect_timeout_s": 150.0}  # noqa: RUF012 - nobody changes it
 
 
 class KeptOpen:

@@ -26,6 +26,7 @@ from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 from mlflow_pipes.workspace.placing import check_places
 from mlflow_pipes.workspace.situation import Situation
 from mlflow_pipes.workspace.source_state import SourceLook
+from mlflow_pipes.workspace.spark_steps import check_spark
 from mlflow_pipes.workspace.step_environments import StepEnvironments, check_targets
 from mlflow_pipes.workspace.supply import supply_of
 from mlflow_pipes.workspace.workspace import Workspace, open_ledger
@@ -57,6 +58,7 @@ def run_graph(
     environments = StepEnvironments(home, situation)
     graph = environments.of_graph(graph)
     choices = check_places(graph.nodes.values(), situation.routing, configured)
+    check_spark(graph.nodes.values(), choices, configured)
     if environments.used:
         check_targets(graph.nodes.values(), choices, configured)
     targets = make_targets(

@@ -24,6 +24,7 @@ from mlflow_pipes.stores.dry import DryDatastore
 from mlflow_pipes.workspace.explain import Change, Ingredients, changes_text, compare
 from mlflow_pipes.workspace.placing import check_places
 from mlflow_pipes.workspace.situation import NamedConfiguration, Situation, called, loaded, situation_of
+from mlflow_pipes.workspace.spark_steps import check_spark
 from mlflow_pipes.workspace.step_environments import StepEnvironments, check_targets
 from mlflow_pipes.workspace.workspace import Workspace
 
@@ -187,6 +188,7 @@ class _Planner:
             for node in nodes.values():
                 check_tokens(node.id, node.options, configuration.tokens)
             self._choices.update(check_places(nodes.values(), self._situation.routing, configuration.targets))
+            check_spark(nodes.values(), self._choices, configuration.targets)
             if self._environments.used:
                 check_targets(nodes.values(), self._choices, configuration.targets)
 

@@ -148,6 +148,22 @@ def _security_beside_project(security: Mapping[str, Any], project: Path) -> dict
 
 _TLS_FILES = ("_file", "_cert", "_key")
 
+
+def _spark(_: Mapping[str, Any]) -> MakesTarget:
+    if find_spec("pyspark") is None:  # imported when there is something to do
+        raise ImportError("there is no pyspark here")
+    from mlflow_pipes.targets.spark import SparkTarget
+
+    return SparkTarget
+
+
+def _check_spark(options: Mapping[str, Any]) -> None:
+    from mlflow_pipes.targets.spark.plan import SparkPlan
+
+    known = {one.name for one in fields(SparkPlan)}
+    SparkPlan(**{name: value for name, value in options.items() if name in known})
+
+
 def _ssh(_: Mapping[str, Any]) -> MakesTarget:
     from mlflow_pipes.targets.ssh import SshTarget
 
@@ -243,6 +259,22 @@ TARGET_TYPES: Mapping[str, TargetType] = {
         check=_check_dask,
         is_asked=True,
         extra="dask",
+    ),
+    "spark": TargetType(
+        load=_spark,
+        keys={
+            "master": Key("master", text),
+            "conf": Key("conf", table_of_anything),
+            "python": Key("python", text),
+            "host": Key("host", text),
+            "tasks": Key("tasks", whole(1)),
+            "sessions": Key("sessions", whole(1)),
+            "no_workers_timeout": Key("no_workers_timeout_s", above_zero),
+            "connect_timeout": Key("connect_timeout_s", above_zero),
+        },
+        shareable=False,
+        check=_check_spark,
+        extra="spark",
     ),
 }
 ALWAYS_THERE = ("inline", "local")

@@ -75,6 +75,7 @@ class Cluster:
         self._why = ""
         self._jobs = 0
         self._blob: Any = None
+        self._is_log_told = False
 
     @property
     def is_up(self) -> bool:
@@ -143,6 +144,7 @@ class Cluster:
         return f"the driver of Spark at {self._plan.where} went away, and all that it had under way with it"
 
     def _give_up(self, why: str) -> str:
+        self._is_log_told = self._is_log_told or str(self._log) in why
         self._why, self._not_before = why, time.monotonic() + _NOT_AGAIN_S
         return why
 
@@ -214,9 +216,10 @@ class Cluster:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the driver with all that it has under way."""
+        """End the driver with all that it has under way; only a log that an error named stays."""
         self._end(kill=self.is_starting)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._is_log_told:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _end(self, *, kill: bool) -> None:
         link, self._link = self._link, None

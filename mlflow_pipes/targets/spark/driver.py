@@ -35,6 +35,9 @@ class Driver:
         setup: ``master``, ``settings``, ``python``, ``name``, ``host``, ``port``, ``secret``, ``token``; and
             ``folder``, which is removed at the end.
         say: tells the orchestrator something.
+
+    Attributes:
+        is_ending: it is about to end.
     """
 
     def __init__(self, setup: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
@@ -42,6 +45,7 @@ class Driver:
         self._say = say
         self._tag = f"mlflow_pipes-{os.getpid()}-{setup['port']}"
         self._remote = ""
+        self.is_ending = False
         self._running = 0
         self._sessions: set[str] = set()
         self._releasing: list[threading.Thread] = []
@@ -172,7 +176,8 @@ class Driver:
         self._say({"released": session, "error": error})
 
     def end(self) -> None:
-        """Cancel what is under way, and end Spark."""
+        """Cancel what is under way, and end Spark; waits for its end."""
+        self.is_ending = True
         if self.is_connect:  # else they end with Java
             for session in list(self._sessions):
                 self.do({"do": "release", "session": session})
@@ -183,8 +188,13 @@ class Driver:
                 self._spark.interruptTag(self._tag)
             else:
                 self._spark.sparkContext.cancelJobsWithTag(self._tag)
+        java = None if self.is_connect else self._spark.sparkContext._gateway.proc  # noqa: SLF001 - as below
         with suppress(Exception):
             self._spark.stop()
+        if java is not None:
+            java.stdin.close()
+            with suppress(Exception):
+                java.wait(_ENDS_WITHIN_S / 2)  # it removes its files
 
 
 def _check_reachable(master: str) -> None:
@@ -221,7 +231,8 @@ def _prepare(setup: dict[str, Any]) -> None:
 
 def _end_with_java(driver: Driver) -> None:
     driver.wait_for_java()
-    os._exit(1)
+    if not driver.is_ending:
+        os._exit(1)
 
 
 def main() -> None:

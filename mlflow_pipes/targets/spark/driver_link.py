@@ -57,15 +57,13 @@ class DriverLink:
         """Have it cancel its jobs and end with all that it started; waits for that."""
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(_ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._close()
+        self.kill()
 
     def kill(self) -> None:
-        """End it at once, and Java with it."""
-        with suppress(ProcessLookupError):
+        """End it at once, and Java with it; what is left of them when it has ended by itself."""
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # its own session: nobody else is in there
         self._process.wait()
         self._close()

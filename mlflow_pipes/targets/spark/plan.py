@@ -37,7 +37,7 @@ class SparkPlan:
     host: str = ""
     tasks: int | None = None
     sessions: int = 4
-    connect_timeout_s: float = 60.0
+    connect_timeout_s: float = 120.0
     no_workers_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:

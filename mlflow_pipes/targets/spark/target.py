@@ -101,7 +101,7 @@ class SparkTarget:
         host: str = "",
         tasks: int | None = None,
         sessions: int = 4,
-        connect_timeout_s: float = 60.0,
+        connect_timeout_s: float = 120.0,
         no_workers_timeout_s: float = 300.0,
         environ: Mapping[str, str] | None = None,
         memo: FileMemo | None = None,
@@ -157,7 +157,9 @@ class SparkTarget:
 
     def capacity(self) -> Capacity:
         """Return what may be sent at once: what there is room for, and as many again to follow at once."""
-        return Capacity(cpus=math.inf, slots=self._room() * max(2, self._tempo.latest))
+        room = self._room()
+        slots = room * max(2, self._tempo.latest)
+        return Capacity(cpus=math.inf, slots=slots, gpus=0, ahead=slots - room)
 
     def _room(self) -> int:
         """Return how many tasks there may be at once."""

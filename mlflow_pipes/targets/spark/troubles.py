@@ -54,7 +54,7 @@ def explained(where: str, said: str, log: str = "") -> str:
         if found is not None:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             return f"Spark at {where}: " + told.format(line=_line_at(said, found.start()), version=version, log=log)
-    return f"Spark at {where}: {_first_line(said)}" + (f"; more is in {log}" if log else "")
+    return f"Spark at {where}: {_telling_line(said)}" + (f"; more is in {log}" if log else "")
 
 
 def _line_at(text: str, position: int) -> str:
@@ -63,5 +63,8 @@ def _line_at(text: str, position: int) -> str:
     return text[start : end if end >= 0 else None].strip()[:300]
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "it said nothing")
+def _telling_line(text: str) -> str:
+    lines = [line.strip()[:300] for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"Error|Exception|ERROR", line)]
+    quiet = [line for line in lines if not re.search(r"WARN|Warning|log4j|log level|require_minimum", line)]
+    return next(iter([*telling, *quiet]), "it said nothing")

@@ -22,7 +22,8 @@ if reason := spark_cluster.missing():
 
 from mlflow_pipes.targets.spark import SparkTarget
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+STARTS_WITHIN_S = 150.0  # mostly it takes ten; a machine may be busy
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module", params=["standalone", "connect"])
@@ -46,7 +47,14 @@ def datastore(store):
 @pytest.fixture(scope="module")
 def kept(spark, store, tmp_path_factory):
     """A target that stays open from test to test: Spark takes seconds to start."""
-    kept = spark_cluster.KeptOpen(target_at(spark, store, tmp_path_factory.mktemp("target")))
+    folder = tmp_path_factory.mktemp("target")
+    kept = spark_cluster.KeptOpen(target_at(spark, store, folder))
+    file = folder / "first_steps.py"
+    file.write_text(STEPS)
+    driver = TargetDriver(kept)
+    kept.start(driver.report)
+    driver.run(assignment_of(imported(file, "double"), store, {"x": 1}), STARTS_WITHIN_S)
+    kept.close()
     yield kept
     kept.inner.close()
 
@@ -78,6 +86,11 @@ def touch_and_sleep(file, seconds):
     Path(file).write_text(str(os.getpid()))
     time.sleep(seconds)
     return os.getpid()
+
+def touch_and_wait(file, until):
+    Path(file).write_text(str(os.getpid()))
+    while not Path(until).exists():
+        time.sleep(0.02)
 
 def double(x):
     return 2 * x
@@ -117,9 +130,14 @@ def pid_file(tmp_path):
     return tmp_path / "pid"
 
 
+def only(kind, spark):
+    if not spark.master.startswith(kind):
+        pytest.skip("shown on the other kind of Spark: a driver takes seconds to start")
+
+
 def begun(driver, assignment, file):
     driver.target.submit(assignment)
-    driver.until(lambda: file.exists() and bool(file.read_text()), 60)
+    driver.until(lambda: file.exists() and bool(file.read_text()), STARTS_WITHIN_S)
     return int(file.read_text())
 
 
@@ -132,7 +150,7 @@ SPARK = {"wants_spark": True}
 
 
 def test_a_step_with_a_session_uses_spark(driver, steps, datastore):
-    answer = driver.run(steps("total", SPARK, rows=1000), 60)
+    answer = driver.run(steps("total", SPARK, rows=1000), STARTS_WITHIN_S)
     assert isinstance(answer, AttemptSucceeded), answer
     assert content.load(answer.output, datastore) == 499_500
 
@@ -163,10 +181,13 @@ def test_lines_of_many_short_attempts_and_a_cancelled_one_in_between(driver, ste
 
 def test_a_step_of_two_processors_has_two_tasks_to_itself(driver, steps, tmp_path):
     files = [tmp_path / name for name in ("wide", "small")]
-    wide = steps("touch_and_sleep", {"cpus": 2.0}, file=str(files[0]), seconds=1)
-    small = steps("touch_and_sleep", file=str(files[1]), seconds=0)
+    until = tmp_path / "until"
+    wide = steps("touch_and_wait", {"cpus": 2.0}, file=str(files[0]), until=str(until))
+    small = steps("touch_and_wait", file=str(files[1]), until=str(until))
     begun(driver, wide, files[0])
     driver.target.submit(small)
+    driver.turn(0.5)
+    until.touch()
     driver.answer(small.attempt)
     ended = [driver.answers(one.attempt)[0] for one in (wide, small)]
     assert all(isinstance(one, AttemptSucceeded) for one in ended)
@@ -174,10 +195,10 @@ def test_a_step_of_two_processors_has_two_tasks_to_itself(driver, steps, tmp_pat
 
 
 def test_a_killed_executor_loses_its_attempt_once_and_no_other(driver, spark, steps, tmp_path):
-    if spark.master.startswith("sc:"):
-        pytest.skip("a server's executors are the server")
+    only("spark:", spark)
     files = [tmp_path / f"pid{number}" for number in range(2)]
-    sleepers = [steps("touch_and_sleep", file=str(file), seconds=4) for file in files]
+    until = tmp_path / "until"
+    sleepers = [steps("touch_and_wait", file=str(file), until=str(until)) for file in files]
     pids = [begun(driver, one, file) for one, file in zip(sleepers, files, strict=True)]
     executor = next(one for one in psutil.Process(pids[0]).parents() if "java" in one.name())
     executor.kill()
@@ -185,16 +206,18 @@ def test_a_killed_executor_loses_its_attempt_once_and_no_other(driver, spark, st
     assert isinstance(answer, AttemptFailed)
     assert answer.failure.kind is FailureKind.LOST
     assert gone(pids[0], driver)
+    until.touch()
     assert isinstance(driver.answer(sleepers[1].attempt), AttemptSucceeded), "the other goes on"
     assert [len(driver.answers(one.attempt)) for one in sleepers] == [1, 1]
-    assert isinstance(driver.run(steps("double", x=1), 60), AttemptSucceeded)
+    assert isinstance(driver.run(steps("double", x=1), STARTS_WITHIN_S), AttemptSucceeded)
 
 
 def test_executors_without_our_disk_are_sent_what_they_need(spark, steps, datastore, tmp_path):
     """As if on another machine: the datastore's folder is not where the executors look."""
+    only("sc:", spark)
     hidden = HiddenDatastore(datastore.folder)
     with driving(target_at(spark, hidden, tmp_path)) as driver:
-        answer = driver.run(steps("double", x="ab" * 100_000), 60)
+        answer = driver.run(steps("double", x="ab" * 100_000), STARTS_WITHIN_S)
         assert isinstance(answer, AttemptSucceeded), answer
         assert content.load(answer.output, datastore) == "ab" * 200_000
 
@@ -211,22 +234,10 @@ def newest_driver():
     return max((one for one in children if "spark.driver" in str(one.cmdline())), key=psutil.Process.create_time)
 
 
-def test_a_closed_target_leaves_nothing(spark, steps, datastore, tmp_path, pid_file):
-    with driving(target_at(spark, datastore, tmp_path)) as driver:
-        assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
-        pid = begun(driver, assignment, pid_file)
-        theirs = [newest_driver(), *newest_driver().children(recursive=True)]
-        driver.target.close()
-        answer = driver.answer(assignment.attempt)
-        assert answer.failure.kind is FailureKind.CANCELLED
-        assert "not known" not in answer.failure.message
-        assert not alive(pid)
-        assert not any(alive(one.pid) for one in theirs)
-
-
-def test_a_killed_driver_loses_what_runs_and_another_does_the_rest(spark, steps, datastore, tmp_path, pid_file):
-    if spark.master.startswith("sc:"):
-        pytest.skip("a server is not ours to kill")
+def test_a_killed_driver_loses_what_runs_another_does_the_rest_and_closing_leaves_nothing(
+    spark, steps, datastore, tmp_path, pid_file
+):
+    only("spark:", spark)
     with driving(target_at(spark, datastore, tmp_path)) as driver:
         assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
         pid = begun(driver, assignment, pid_file)
@@ -236,7 +247,17 @@ def test_a_killed_driver_loses_what_runs_and_another_does_the_rest(spark, steps,
         answers = [driver.answer(one.attempt) for one in (assignment, session)]
         assert [one.failure.kind for one in answers] == [FailureKind.LOST] * 2, answers
         assert gone(pid, driver)
-        assert isinstance(driver.run(steps("double", x=1), 60), AttemptSucceeded)
+
+        pid_file.unlink()
+        assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
+        pid = begun(driver, assignment, pid_file)
+        theirs = [newest_driver(), *newest_driver().children(recursive=True)]
+        driver.target.close()
+        answer = driver.answer(assignment.attempt)
+        assert answer.failure.kind is FailureKind.CANCELLED
+        assert "not known" not in answer.failure.message
+        assert not alive(pid)
+        assert [one for one in theirs if alive(one.pid)] == []
 
 
 ORCHESTRATOR = """
@@ -274,7 +295,7 @@ def test_a_killed_orchestrator_leaves_nothing_behind(spark, tmp_path, pid_file):
 
 
 def wait_until(reached, told):
-    end = time.monotonic() + 60
+    end = time.monotonic() + STARTS_WITHIN_S
     while not reached():
         assert time.monotonic() < end, told()
         time.sleep(0.05)
@@ -282,11 +303,11 @@ def wait_until(reached, told):
 
 @pytest.mark.parametrize("master", ["spark://127.0.0.1:1", "sc://127.0.0.1:1"])
 def test_a_master_that_is_not_there_is_named_and_not_waited_for_again(steps, datastore, tmp_path, master):
-    nowhere = type("Nowhere", (), {"master": master, "options": {"connect_timeout_s": 6.0}})
+    nowhere = type("Nowhere", (), {"master": master, "options": {"connect_timeout_s": 60.0}})
     with driving(target_at(nowhere, datastore, tmp_path)) as driver:
-        first = driver.run(steps("double", x=1), 60)
+        first = driver.run(steps("double", x=1), STARTS_WITHIN_S)
         began = time.monotonic()
-        second = driver.run(steps("double", x=2), 60)
+        second = driver.run(steps("double", x=2), STARTS_WITHIN_S)
         assert time.monotonic() - began < 2
     for answer in (first, second):
         assert answer.failure.kind is FailureKind.WORLD
@@ -295,16 +316,18 @@ def test_a_master_that_is_not_there_is_named_and_not_waited_for_again(steps, dat
 
 
 def test_executors_of_another_python_are_named(spark, steps, datastore, tmp_path):
+    only("sc:", spark)
     other = tmp_path / "python9"
     with driving(target_at(spark, datastore, tmp_path, python=str(other))) as driver:
-        answer = driver.run(steps("double", x=1), 60)
+        answer = driver.run(steps("double", x=1), STARTS_WITHIN_S)
     assert answer.failure.kind is FailureKind.WORLD
     assert "name one that they have by `python`" in answer.failure.message
 
 
 def test_an_attempt_for_which_there_is_no_room_fails_with_what_is_lacking(spark, steps, datastore, tmp_path):
+    only("sc:", spark)
     with driving(target_at(spark, datastore, tmp_path, no_workers_timeout_s=1.0, tasks=1)) as driver:
-        answer = driver.run(steps("double", {"cpus": 64.0}, x=1), 60)
+        answer = driver.run(steps("double", {"cpus": 64.0}, x=1), STARTS_WITHIN_S)
     assert answer.failure.kind is FailureKind.WORLD
     for text in ("cpus=64", "no_workers_timeout=1 s"):
         assert text in answer.failure.message
