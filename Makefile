@@ -35,8 +35,9 @@ demo: $(READY)
 system:
 	@sh tests/install_system_packages.sh
 
+# Two processes a core: most tests wait for processes and servers of their own.
 test: $(READY) system
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not integration"
@@ -63,7 +64,7 @@ docs: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-	  --extra dask --extra demo --extra mlflow --extra pandas --extra polars --extra postgresql --extra serving \
+	  --extra dask --extra demo --extra mlflow --extra pandas --extra polars --extra postgresql --extra serving --extra spark \
 	  pyproject.toml requirements/dev.in --output-file requirements/dev.lock
 
 clean:
