@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mlflow_pipes.model.run import LookUp
+from mlflow_pipes.model.run import CacheAnswer, LookUp
 from mlflow_pipes.workspace.ledger import rows
 from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.connection import Database, Prepared
@@ -45,6 +45,16 @@ class KeyRows:
         open_ = {question.key for question in lookups if not flights.hits(question)}
         flights.claims.update(self._claims(cursor, open_))
         return flights
+
+    def answers_of(self, entries: dict[str, Entry], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
+        """Return the hits among *entries* for all of these look-ups; nothing unless each is one."""
+        flights = self._flights(entries, {}, now, 0)
+        return flights.answers(lookups) if all(map(flights.hits, lookups)) else []
+
+    def behind(self, cursor: Cursor, step_run_id: str) -> dict[str, Entry]:
+        """Return the entries of what was declared behind a step, in the same run."""
+        cursor.execute(self._statements.entries_behind.sql, (step_run_id,))
+        return {row[0]: Entry(*row) for row in cursor.fetchall()}
 
     def load(self, cursor: Cursor, keys: Iterable[str], now: float, next_token: int) -> Flights:
         """Return all that is stored of *keys*."""

@@ -42,6 +42,7 @@ from mlflow_pipes.workspace.ledger.keys import KeyRows
 from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace
+from mlflow_pipes.workspace.ledger.read_ahead import ReadAhead
 from mlflow_pipes.workspace.ledger.schema import make_ready
 from mlflow_pipes.workspace.ledger.sharing import Sharing
 from mlflow_pipes.workspace.ledger.statements import statements_for
@@ -71,6 +72,7 @@ class SqlLedger:
         self._held: defaultdict[str, set[int]] = defaultdict(set)
         self._lives = Lives(shared=database.backend.shared)
         self._keys = KeyRows(self._statements, database, self._orchestrator, self._is_over)
+        self._ahead = ReadAhead(lambda id_: database.read(lambda cursor: self._keys.behind(cursor, id_)))
         self._sharing = Sharing(self._statements, self._orchestrator, self._is_over)
         self._holding: set[str] = set()
 
@@ -130,9 +132,14 @@ class SqlLedger:
         if not lookups:
             return []
         time_of = self._ledger_time(now)
+        ahead = self._ahead.entries()
+        if ahead and (answers := self._keys.answers_of(ahead, lookups, time_of())):
+            self._ahead.served(len(answers))
+            return answers
         flights = self.database.read(lambda cursor: self._keys.look(cursor, lookups, time_of()))
         answers = flights.answers(lookups)
         if not flights.written_claims:
+            self._ahead.answered(answers)
             return answers
         # A claim made on what was read outside a transaction does not count: ask again, inside. Hits stay true.
         open_ = [number for number, answer in enumerate(answers) if not isinstance(answer, Hit)]
@@ -151,6 +158,7 @@ class SqlLedger:
                 keyed.append(record)
             else:
                 by_type[type(record)].append(record)
+        self._ahead.forget(item.key for item in keyed)
         time_of = self._ledger_time(now)
 
         returned: list[TokensReturned] = by_type.pop(TokensReturned, [])

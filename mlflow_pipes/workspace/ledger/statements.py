@@ -37,6 +37,8 @@ _ALWAYS_SET = frozenset({"status", "ended_at"})
 
 # Keys of one look-up query; larger batches are cut. Well below the parameter limits of both dialects.
 KEYS_AT_ONCE = 512
+# Steps of which the entries are read ahead together.
+BEHIND_AT_ONCE = 4_000
 
 
 class Statements:
@@ -97,6 +99,7 @@ class Statements:
         self.put_duration = self._upsert(tables.durations)
         self.entries = functools.cache(self._entries)
         self.claims = functools.cache(self._claims)
+        self.entries_behind = self._prepare(_entries_behind(), "id")
         self.alive = self._prepare(
             update(tables.runs)
             .where(tables.runs.c.run_id == bindparam("id"), tables.runs.c.ended_at.is_(None))
@@ -161,9 +164,7 @@ class Statements:
         return self._prepare(statement.on_conflict_do_update(index_elements=key, set_=replaced), *names)
 
     def _entries(self, count: int) -> Prepared:
-        entries = tables.cache_entries.c
-        columns = (entries.key, entries.output, entries.step_run_id, entries.made_at, entries.duration_s, entries.reuse)
-        return self._keyed(select(*columns), entries.key, count)
+        return self._keyed(select(*_ENTRY), tables.cache_entries.c.key, count)
 
     def _claims(self, count: int) -> Prepared:
         claims = tables.claims.c
@@ -200,6 +201,20 @@ def statements_for(dialect: Dialect) -> Statements:
     if key not in _compiled:
         _compiled[key] = Statements(dialect)
     return _compiled[key]
+
+
+_ENTRY = tuple(
+    tables.cache_entries.c[name] for name in ("key", "output", "step_run_id", "made_at", "duration_s", "reuse")
+)
+
+
+def _entries_behind() -> Any:
+    """Return what asks for the entries of the steps declared behind one, in the same run."""
+    of, later, entries = tables.step_runs.alias("of"), tables.step_runs.alias("later"), tables.cache_entries
+    position = of.c.position
+    behind = later.c.position.between(position + literal_column("1"), position + literal_column(str(BEHIND_AT_ONCE)))
+    joined = of.join(later, (later.c.run_id == of.c.run_id) & behind).join(entries, entries.c.key == later.c.key)
+    return select(*_ENTRY).select_from(joined).where(of.c.step_run_id == bindparam("id"))
 
 
 _END = ("status", "ended_at", "output", "message", "revision")
