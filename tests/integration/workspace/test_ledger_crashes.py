@@ -46,7 +46,7 @@ def test_a_ledger_whose_writers_are_killed_stays_readable_and_lies_about_nothing
     try:
         for run in runs:
             players.append(play("write", folder, run))
-            while not (folder / f"{run}.told").exists():
+            while not ((folder / f"{run}.told").exists() and (folder / f"{run}.told").read_text()):
                 time.sleep(0.01)
             time.sleep(chance.uniform(0.02, 0.2))
             players[-1].send_signal(signal.SIGKILL)
