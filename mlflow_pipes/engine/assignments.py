@@ -29,6 +29,7 @@ class Assignments:
         self._step_run_ids = step_run_ids
         self._environ = dict(environ)
         self._tracking: dict[str, bool] = {}
+        self._versions: dict[str, tuple[tuple[str, str], ...]] = {}
 
     def of(self, node: StepNode, facts: NodeFacts, number: int, gpus: tuple[int, ...] = ()) -> Assignment:
         """Return the assignment for attempt *number* of a node whose arguments are known."""
@@ -50,6 +51,7 @@ class Assignments:
             retry_when=_shipped(node.options.retries.when),
             environment=node.step.environment,
             wants_spark=node.step.wants_spark,
+            versions=self._versions_of(node.step.code),
         )
 
     def _tracks_mlflow(self, code: CodeFingerprint) -> bool:
@@ -57,6 +59,13 @@ class Assignments:
         if tracks is None:
             tracks = self._tracking[code.digest] = reaches_mlflow(code)
         return tracks
+
+    def _versions_of(self, code: CodeFingerprint) -> tuple[tuple[str, str], ...]:
+        versions = self._versions.get(code.digest)
+        if versions is None:
+            found = [(leaf.name, leaf.digest) for leaf in code.leaves if leaf.kind == "distribution"]
+            versions = self._versions[code.digest] = tuple(found)
+        return versions
 
 
 def _shipped(when: object) -> FunctionReference | None:

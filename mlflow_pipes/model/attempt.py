@@ -47,6 +47,7 @@ class Assignment:
         environment: interpreter and packages that it runs with; None for those of the target's own workers. Its
             ``command`` and ``environ`` are of the machine that declares the pipeline.
         wants_spark: it must have a Spark session.
+        versions: (distribution, version) of what the step's code reaches where it was declared, as its key says.
     """
 
     attempt: AttemptId
@@ -66,6 +67,7 @@ class Assignment:
     retry_when: FunctionReference | None = None
     environment: ResolvedEnvironment | None = None
     wants_spark: bool = False
+    versions: tuple[tuple[str, str], ...] = ()
 
 
 class FailureKind(StrEnum):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -80,6 +81,24 @@ def disagreement(setup: Setup) -> str:
         for name, wanted in setup.versions
         if here.get(name) != wanted
     )
+
+
+def other_versions(wanted: Sequence[tuple[str, str]]) -> str:
+    """Return which of these distributions are not here in the version that is named; empty when all are."""
+    found = [(name, known, _installed(name)) for name, known in wanted]
+    return "; ".join(
+        f"{name} is {here or 'not'} here and {known} where the run was started"
+        for name, known, here in found
+        if here != known
+    )
+
+
+@functools.cache
+def _installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
 
 
 class Packer:

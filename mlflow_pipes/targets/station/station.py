@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mlflow_pipes.errors import TargetError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceeded, Failure, FailureKind
 from mlflow_pipes.snapshot.unpacking import Unpacked, unpack
-from mlflow_pipes.targets.station.messages import Cancel, Message, Work, disagreement
+from mlflow_pipes.targets.station.messages import Cancel, Message, Work, disagreement, other_versions
 from mlflow_pipes.targets.station.pools import Pool
 from mlflow_pipes.targets.station.room import Room
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mlflow_pipes.environments import Environments
-    from mlflow_pipes.model.attempt import TargetEvent
+    from mlflow_pipes.model.attempt import Assignment, TargetEvent
     from mlflow_pipes.targets.station.messages import Setup
 
 IDLE_S = 60.0
@@ -115,7 +115,8 @@ class Station:
         Raises:
             TargetError: it is closed.
             DatastoreError: the code cannot be unpacked.
-            DeclarationError, WorldError: the environment that it needs cannot be had here; tells why.
+            DeclarationError, WorldError: the environment that it needs cannot be had here, or what is installed here is
+                not what the step's key says; tells why.
         """
         self.do(pickle.loads(message))
 
@@ -142,6 +143,7 @@ class Station:
         """Return work with how the Python of its environment is started on this machine."""
         environment = work.assignment.environment
         if environment is None:
+            _check_versions(work.assignment)
             return work
         from mlflow_pipes.environments import Environments
 
@@ -312,3 +314,13 @@ class Station:
     def _wake(self) -> None:
         with suppress(OSError):
             os.write(self._wake_write, b"\0")
+
+
+def _check_versions(assignment: Assignment) -> None:
+    """Raise ``TargetError`` when the step's code would meet other packages than those that its key names."""
+    differing = other_versions(assignment.versions)
+    if differing:
+        raise TargetError(
+            f"{socket.gethostname()} has other packages than those that the step's key names: {differing}. Install "
+            "the same there, or have the step name an environment, which is then built there"
+        )

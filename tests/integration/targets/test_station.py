@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from mlflow_pipes import Environment, content
@@ -110,6 +111,20 @@ def test_failures_and_lines_name_the_files_that_the_user_has(datastore, tmp_path
     assert answer.failure.message == f"ValueError: bad file {flow}"
     assert f'File "{flow}", line 7, in fail' in answer.failure.traceback
     assert driver.lines(assignment.attempt, "stdout") == [f"in {flow}"]
+
+
+def test_a_step_is_refused_where_its_code_would_meet_other_packages_than_its_key_names(datastore, tmp_path):
+    flow = project(tmp_path / "project", 20)
+    assignment = assignment_of(imported(flow, "step"), datastore, {"x": 1})
+    here = (("pytest", pytest.__version__),)
+    others = (*here, ("cloudpickle", "0.1"), ("no-such-package", "2.0"))
+    with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
+        with pytest.raises(TargetError) as refused:
+            driver.target.submit(replace(assignment, versions=others))
+        assert value(driver.run(replace(assignment, versions=here)), datastore)[0] == 40
+    assert f"cloudpickle is {cloudpickle.__version__} here and 0.1 where the run was started" in str(refused.value)
+    assert "no-such-package is not here and 2.0" in str(refused.value)
+    assert "pytest" not in str(refused.value)
 
 
 def test_two_versions_of_one_project_do_not_mix_in_one_station(datastore, tmp_path):
