@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import pickle
 from collections.abc import Mapping
@@ -82,6 +83,9 @@ def _client_class() -> Any:
     Dask itself pickles by name what can be, and its workers could not find that.
     """
     from distributed import Client
+
+    if "expr" not in inspect.signature(Client._graph_to_futures).parameters:  # noqa: SLF001 - the only place for it
+        return Client  # before 2025, graphs are taken apart here; modules of steps must be importable by the workers
 
     class ClientOfAttempt(Client):  # type: ignore[misc]
         def _graph_to_futures(self, expr: Any, *args: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +30,7 @@ def write_frame(frame: pd.DataFrame, datastore: Datastore, where: str) -> Writte
     Raises:
         UnstorableOutputError: a column holds what Arrow cannot; names *where*.
     """
-    from mlflow_pipes.content.codecs.table import frames
+    from mlflow_pipes.content.codecs.table import columns, frames
 
     frame = _without_layout(frame)
     try:
@@ -48,14 +47,15 @@ def write_frame(frame: pd.DataFrame, datastore: Datastore, where: str) -> Writte
     if description["index"]["kind"] == "range":
         description["index"]["range"] = [0, 0, 1]
     of_none = taken.schema({frames.METADATA_KEY: encode_plain(description)})
-    nothing = ([array.slice(0, 0) for array in batch] for batch in islice(taken.batches(len(frame)), 1))
+    without_rows = [array.slice(0, 0) for array in taken.arrays]
+    nothing = [columns.canonical_column(*pair) for pair in zip(without_rows, taken.described, strict=True)]
     return Written(
         str(blob),
         bag.rows,
         bag.total.to_bytes(32, "little"),
         logical,
         tuple(zip(taken.names, [str(array.type) for array in taken.arrays], strict=True)),
-        b"".join(stream.pieces(of_none, nothing)),
+        b"".join(stream.pieces(of_none, iter([nothing]))),
     )
 
 
