@@ -43,6 +43,7 @@ RANGES = {
     ("flights", "distance"): (0, 6000),  # miles
     ("weather", "temp"): (-20, 120),  # °F
 }
+PREPARING, TRAINING = {"stage": "prepare"}, {"stage": "train"}  # labels: a run configuration may send them elsewhere
 
 
 class Tables(NamedTuple):
@@ -58,7 +59,7 @@ class Split(NamedTuple):
     test: pd.DataFrame
 
 
-@step
+@step(tags=PREPARING)
 def load(folder: Path) -> Tables:
     """The five tables as they are published."""
     tables = {name: pd.read_csv(next(folder.glob(f"{name}.csv*"))) for name in Tables._fields}
@@ -66,7 +67,7 @@ def load(folder: Path) -> Tables:
     return Tables(**tables)
 
 
-@step
+@step(tags=PREPARING)
 def validate(tables: Tables) -> Tables:
     """The same tables, if their sizes, keys and ranges are what the rest relies on."""
     for name, table in tables._asdict().items():
@@ -87,7 +88,7 @@ def must(holds: Any, otherwise: str) -> None:
         raise ValueError(f"the flight data is not what it should be: {otherwise}")
 
 
-@step
+@step(tags=PREPARING)
 def join(tables: Tables) -> pd.DataFrame:
     """One row a landed flight, with the weather when it left, its plane, its airline and where it went."""
     landed = tables.flights.dropna(subset=[TARGET])
@@ -105,7 +106,7 @@ def join(tables: Tables) -> pd.DataFrame:
     return joined
 
 
-@step
+@step(tags=PREPARING)
 def make_features(flights: pd.DataFrame) -> pd.DataFrame:
     """What is known when the plane leaves the gate, the day, and the target."""
     date = pd.to_datetime(flights[["year", "month", "day"]])
@@ -125,7 +126,7 @@ def planned_minutes(flights: pd.DataFrame) -> pd.Series:
     return (lands - leaves - 60 * (flights.tz - NEW_YORK_TZ)) % (24 * 60)
 
 
-@step
+@step(tags=PREPARING)
 def split(flights: pd.DataFrame, test_days: int = 73, seed: int = 13) -> Split:
     """Whole days are held out: flights of one day share their weather and their traffic jams."""
     held_out = flights.date.drop_duplicates().sort_values().sample(test_days, random_state=seed)
@@ -143,7 +144,7 @@ def score_naive_guess(test: pd.DataFrame) -> float:
     return error
 
 
-@step(cpus=1)
+@step(cpus=1, tags=TRAINING)
 def train_linear(train: pd.DataFrame, alpha: float) -> SignedModel:
     """Ridge regression on one-hot categories and standardised numbers."""
     from sklearn.impute import SimpleImputer
@@ -155,7 +156,7 @@ def train_linear(train: pd.DataFrame, alpha: float) -> SignedModel:
     return fitted(OneHotEncoder(handle_unknown="ignore"), numbers, Ridge(alpha=alpha), train)
 
 
-@step(cpus=1)
+@step(cpus=1, tags=TRAINING)
 def train_boosting(train: pd.DataFrame, max_depth: int) -> SignedModel:
     """Gradient-boosted trees that minimise the absolute error; missing numbers are a branch of their own."""
     import mlflow
@@ -237,6 +238,14 @@ def flight_delays(
         seed: decides which days are held out.
     """
     folder = folder or data_folder()
+    best, metrics, test = compared(folder, depths, alphas, seed)
+    return deployment(best, metrics, folder, some_flights(test))
+
+
+def compared(
+    folder: Path, depths: tuple[int, ...], alphas: tuple[float, ...], seed: int
+) -> tuple[SignedModel, dict[str, float], pd.DataFrame]:
+    """The best model, how good it is, and the flights that it has not seen: plain Python that calls steps."""
     tables = validate(load(folder))
     parts = split(make_features(join(tables)), seed=seed)
 
@@ -248,8 +257,7 @@ def flight_delays(
     }
 
     best = choose_best(models, scores, metric="mae")
-    metrics = must_beat(best.metrics, score_naive_guess(parts.test))
-    return deployment(best.model, metrics, folder, some_flights(parts.test))
+    return best.model, must_beat(best.metrics, score_naive_guess(parts.test)), parts.test
 
 
 def data_folder() -> Path:
