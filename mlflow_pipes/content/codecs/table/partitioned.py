@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlflow_pipes.ports import Datastore
 
 _LAZY = {
-    ("dask", "Series"): "is stored as a table: return series.to_frame()",
-    ("dask", "Index"): "is stored as a table: return index.to_frame()",
+    ("dask", "Series"): "can be stored as a table only: return series.to_frame()",
+    ("dask", "Index"): "can be stored as a table only: return index.to_frame()",
     ("dask", "Scalar"): "is not computed: return scalar.compute()",
     ("dask", "Bag"): "has no columns: return bag.to_dataframe(), or bag.compute()",
     ("dask", "Delayed"): "is not computed: return delayed.compute()",
