@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
@@ -95,7 +96,9 @@ def _open(remote: str) -> SparkSession:
             f"the Spark session cannot be used by this interpreter ({error}): pip install 'mlflow_pipes[spark]'"
         ) from error
     try:
-        session: SparkSession = SparkSession.builder.remote(remote).create()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+            session: SparkSession = SparkSession.builder.remote(remote).create()
     except Exception as error:
         raise TargetError(f"the Spark session of this attempt cannot be opened: {error}") from error
     return session

@@ -85,7 +85,7 @@ def project(tmp_path, monkeypatch, request):
     (folder / "rates.py").write_text("RATE = 3\n")
     (folder / "flow.py").write_text(textwrap.dedent(FLOW.format(package=package)))
     (tmp_path / "pipes.toml").write_text(
-        f'[targets.spark]\nmaster = "local[2]"\nconf = {json.dumps(spark_cluster.CONF).replace(":", " =", 1)}\n'
+        f'[targets.spark]\nmaster = "local[2]"\nconf = {json.dumps(spark_cluster.CONF).replace(":", " =", 1)}\nconnect_timeout = 300\n'
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
