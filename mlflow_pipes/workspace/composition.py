@@ -54,46 +54,42 @@ def run_graph(
     Whatever can go on beside others is begun first: workers that import the user's modules, and git.
     """
     began_at = home.clock.now()
-    configured = situation.configuration.targets
-    environments = StepEnvironments(home, situation)
-    graph = environments.of_graph(graph)
-    choices = check_places(graph.nodes.values(), situation.routing, configured)
-    check_spark(graph.nodes.values(), choices, configured)
-    if environments.used:
-        check_targets(graph.nodes.values(), choices, configured)
-    targets = make_targets(
-        {choice.target for choice in choices.values()},
-        configured=configured,
-        folder=home.folder,
-        project=home.configuration.folder,
-        datastore=home.datastore,
-    )
-    with (
-        collected_rarely(),
-        closing(Inbox()) as inbox,
-        ExitStack() as closing_targets,
-        SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source,
-    ):
-        closing_targets.enter_context(started(targets.values(), inbox.put))
-        inputs = _warmed_up(graph, home, targets, situation)
-        open_ledger(home)
-        record = _run_started(graph, home, situation, source.state(), began_at)
-        if resumption is not None:
-            record = _resuming(record, resumption, home)
-        record = replace(record, call=call)
-        _run(
-            graph,
-            record,
-            home,
-            situation,
-            inputs,
-            targets,
-            environments,
-            inbox,
-            observers,
-            closing_targets,
-            resumption,
+    with collected_rarely(), SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source:
+        configured = situation.configuration.targets
+        environments = StepEnvironments(home, situation)
+        graph = environments.of_graph(graph)
+        choices = check_places(graph.nodes.values(), situation.routing, configured)
+        check_spark(graph.nodes.values(), choices, configured)
+        if environments.used:
+            check_targets(graph.nodes.values(), choices, configured)
+        targets = make_targets(
+            {choice.target for choice in choices.values()},
+            configured=configured,
+            folder=home.folder,
+            project=home.configuration.folder,
+            datastore=home.datastore,
         )
+        with closing(Inbox()) as inbox, ExitStack() as closing_targets:
+            closing_targets.enter_context(started(targets.values(), inbox.put))
+            inputs = _warmed_up(graph, home, targets, situation)
+            open_ledger(home)
+            record = _run_started(graph, home, situation, source.state(), began_at)
+            if resumption is not None:
+                record = _resuming(record, resumption, home)
+            record = replace(record, call=call)
+            _run(
+                graph,
+                record,
+                home,
+                situation,
+                inputs,
+                targets,
+                environments,
+                inbox,
+                observers,
+                closing_targets,
+                resumption,
+            )
     return home.runs.get(record.run_id)
 
 
