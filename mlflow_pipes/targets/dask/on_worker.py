@@ -76,6 +76,7 @@ class _Link:
             folder,
             self._report,
             room=_room(worker),
+            passing=Path(worker.local_directory) / topic,
             report_every_s=_GATHER_S,
         )
 

@@ -32,8 +32,8 @@ from mlflow_pipes.model.attempt import (
 )
 from mlflow_pipes.ports import Portable
 from mlflow_pipes.snapshot.taking import Snapshots
-from mlflow_pipes.targets.station.clocks import by_our_clock
 from mlflow_pipes.targets.ssh.machine import FOLDER, Machine
+from mlflow_pipes.targets.station.clocks import by_our_clock
 from mlflow_pipes.targets.station.letters import Open, Opened, blobs_of_snapshot, blobs_of_work
 from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, setup_of
 from mlflow_pipes.worker.secrets import PREFIX

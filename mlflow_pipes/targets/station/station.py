@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import selectors
+import shutil
 import socket
 import threading
 import time
@@ -46,7 +47,8 @@ class Station:
 
     Args:
         setup: what its orchestrator says of all attempts.
-        folder: where code is unpacked and attempts have their folders; of this machine.
+        folder: where code is unpacked and environments are built, which stay; of this machine.
+        passing: where attempts have their folders and inputs are laid out; removed at the end. By default *folder*.
         report: takes events, in order, several at a time; called from the station's own thread.
         slots: how many attempts run at once, and the sum of their ``cpus``.
         gpus: how many graphics processors they can have.
@@ -67,6 +69,7 @@ class Station:
         slots: int = 1,
         gpus: int = 0,
         room: Room | None = None,
+        passing: Path | None = None,
         idle_s: float = IDLE_S,
         report_every_s: float = 0.0,
     ) -> None:
@@ -75,6 +78,7 @@ class Station:
             raise TargetError(f"target {setup.name!r}: {socket.gethostname()} cannot run this run's steps: {differing}")
         self._setup = setup
         self._folder = folder
+        self._passing = passing
         self._report = report
         self._room = room or Room(slots, gpus)
         self._idle_s = idle_s
@@ -92,8 +96,8 @@ class Station:
         self._tombstones: dict[AttemptId, None] = {}
         self._events: list[TargetEvent] = []
         self._is_closing = False
-        for name in ("checkout", "scratch", "code"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        for place in (folder / "code", *((passing or folder) / name for name in ("checkout", "scratch"))):
+            place.mkdir(parents=True, exist_ok=True)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -180,6 +184,8 @@ class Station:
         self._room.leave(self)
         for pool in list(self._pools):
             self._drop(pool)
+        if self._passing is not None:
+            shutil.rmtree(self._passing, ignore_errors=True)
         self._flush()
         self._selector.close()
         writer, self._wake_write = self._wake_write, -1
@@ -257,7 +263,7 @@ class Station:
                 unpacked,
                 self._setup,
                 self._datastore,
-                self._folder,
+                self._passing or self._folder,
                 slots=self._room.slots,
                 gpus=self._room.gpus,
                 report=self._on_event,

@@ -98,7 +98,7 @@ def pid_file(tmp_path):
 
 def begun(driver, assignment, file):
     driver.target.submit(assignment)
-    driver.until(lambda: file.exists() and bool(file.read_text()))
+    driver.until(lambda: file.exists() and bool(file.read_text()), 60)  # processes of a cluster start on a busy machine
     return int(file.read_text())
 
 
@@ -243,7 +243,7 @@ def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
 ):
     scheduler = processes.scheduler()
     worker = processes.worker()
-    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=60)) as driver:
         first = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
         pid = begun(driver, first, pid_file)
         worker.kill()  # the nanny; what it watches over ends with it
@@ -273,7 +273,7 @@ def test_what_waits_for_a_larger_worker_is_answered_when_the_scheduler_goes_away
 ):
     scheduler = processes.scheduler()
     processes.worker()
-    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=60)) as driver:
         sleeper = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
         begun(driver, sleeper, pid_file)
         large = steps("double", datastore, {"cpus": 2.0}, x=1)
@@ -301,10 +301,10 @@ def test_who_cancels_need_not_wait_for_a_scheduler_that_is_not_there(datastore, 
 def test_capacity_follows_workers_that_come_and_go(processes, datastore, tmp_path, steps):
     processes.scheduler()
     processes.worker()
-    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=20)) as driver:
+    with driving(target_at(processes.address, datastore, tmp_path, connect_timeout_s=60)) as driver:
         sleeper = steps("say_and_sleep", datastore, seconds=60)
         driver.target.submit(sleeper)
-        driver.until(lambda: driver.started(sleeper.attempt))
+        driver.until(lambda: driver.started(sleeper.attempt), 60)
         before = driver.target.capacity().slots
         second = processes.worker()
         driver.until(lambda: driver.target.capacity().slots == 2 * before)
@@ -341,7 +341,7 @@ def test_a_worker_that_does_not_answer_any_more_does_not_hold_up_a_cancel(
 ):
     processes.scheduler()
     processes.worker()
-    target = target_at(processes.address, datastore, tmp_path, connect_timeout_s=20, cancel_patience_s=1.0)
+    target = target_at(processes.address, datastore, tmp_path, connect_timeout_s=60, cancel_patience_s=1.0)
     with driving(target) as driver:
         assignment = steps("touch_and_sleep", datastore, file=str(pid_file), seconds=60)
         pid = begun(driver, assignment, pid_file)

@@ -27,9 +27,10 @@ pytestmark = pytest.mark.integration
 class StationTarget:
     """The least target that has a station: bytes go in, bytes come out, all in this process."""
 
-    def __init__(self, name, datastore, folder, *, slots=2, idle_s=60.0):
+    def __init__(self, name, datastore, folder, *, slots=2, idle_s=60.0, passing=None):
         self.name = name
         self._datastore, self._folder, self._slots, self._idle_s = datastore, folder, slots, idle_s
+        self._passing = passing
         self.station = None
 
     def start(self, report):
@@ -41,7 +42,7 @@ class StationTarget:
 
         self._packer = Packer(Snapshots(self._datastore).shipped)
         self._report = report
-        self.station = Station(setup, self._folder, take, slots=self._slots, idle_s=self._idle_s)
+        self.station = Station(setup, self._folder, take, slots=self._slots, idle_s=self._idle_s, passing=self._passing)
 
     def capacity(self):
         return Capacity(self._slots, slots=self._slots)
@@ -84,6 +85,8 @@ def project(folder: Path, constant: int) -> Path:
         "def step(x):\n"
         "    from constants_of_station import A\n"
         "    return A + int((Path(__file__).parent / 'inner' / 'numbers.txt').read_text()), __file__\n"
+        "def read(file: Path) -> tuple[str, str]:\n"
+        "    return str(file), file.read_text()\n"
         "def fail(x):\n"
         "    print('in', __file__)\n"
         "    raise ValueError(f'bad file {__file__}')\n"
@@ -109,8 +112,21 @@ def test_failures_and_lines_name_the_files_that_the_user_has(datastore, tmp_path
     with driving(StationTarget("s", datastore, tmp_path / "station")) as driver:
         answer = driver.run(assignment)
     assert answer.failure.message == f"ValueError: bad file {flow}"
-    assert f'File "{flow}", line 7, in fail' in answer.failure.traceback
+    assert f'File "{flow}", line 9, in fail' in answer.failure.traceback
     assert driver.lines(assignment.attempt, "stdout") == [f"in {flow}"]
+
+
+def test_what_attempts_were_given_to_read_is_removed_at_the_end_and_code_stays(datastore, tmp_path):
+    flow = project(tmp_path / "project", 20)
+    (tmp_path / "input.txt").write_text("7")
+    passing, stays = tmp_path / "passing", tmp_path / "station"
+    with driving(StationTarget("s", datastore, stays, passing=passing)) as driver:
+        read = assignment_of(imported(flow, "read"), datastore, {"file": tmp_path / "input.txt"})
+        where, text = value(driver.run(read), datastore)
+        assert text == "7"
+        assert where.startswith(str(passing))
+    assert not passing.exists()
+    assert len(list((stays / "code").iterdir())) == 1
 
 
 def test_a_step_is_refused_where_its_code_would_meet_other_packages_than_its_key_names(datastore, tmp_path):
