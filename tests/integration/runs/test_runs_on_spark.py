@@ -144,8 +144,11 @@ def test_what_a_step_says_and_uses_is_known_within_two_seconds(project, tmp_path
 
 def test_the_probe_tells_versions_and_that_values_go_there_and_back(project, tmp_path):
     with Workspace.open(tmp_path / "workspace") as workspace:
-        findings = workspace.compute.test("spark")
-    assert findings.ok, findings
+        report = workspace.compute.test("spark")
+    assert not report.problem
+    assert report.datastore
+    assert not report.missing
+    assert report.worker.startswith("spark/")
 
 
 def identities(done):
