@@ -114,11 +114,13 @@ def _arrow_schema(schema: Any) -> pa.Schema:
 def _groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[list[pa.RecordBatch]]:
     """Yield batches, as many as make a part."""
     group: list[pa.RecordBatch] = []
+    group_bytes = 0
     for batch in batches:
         group += pa.Table.from_batches([batch]).cast(schema).to_batches()
-        if sum(one.nbytes for one in group) >= _PART_BYTES:
+        group_bytes += batch.nbytes
+        if group_bytes >= _PART_BYTES:
             yield group
-            group = []
+            group, group_bytes = [], 0
     if any(one.num_rows for one in group):
         yield group
 
