@@ -60,6 +60,12 @@ def sqlite_alone(request):
         pytest.skip("once is enough")
 
 
+@pytest.fixture
+def ledger_in_workspace(monkeypatch, _no_foreign_settings):
+    """For what is of the ledger's file, or of several workspaces that know nothing of each other."""
+    monkeypatch.delenv("PIPES_LEDGER", raising=False)
+
+
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(request, monkeypatch):
     for name in FOREIGN:

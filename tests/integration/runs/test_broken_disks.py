@@ -11,7 +11,7 @@ import pytest
 from mlflow_pipes import Workspace, run, step
 from mlflow_pipes.errors import LedgerError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ledger_in_workspace")]
 
 # Run with a workspace that is a filesystem of few megabytes, which is then made large; it ends with all as usual.
 FLOW = """

@@ -91,6 +91,7 @@ def project(tmp_path, monkeypatch, server, request):
         del sys.modules[name]
 
 
+@pytest.mark.usefixtures("ledger_in_workspace")
 def test_a_pipeline_gives_equal_results_on_both_and_what_one_computed_is_reused_on_the_other(project, tmp_path):
     with Workspace.open(tmp_path / "first") as first, Workspace.open(tmp_path / "second") as second:
         local = run(project.delays(), workspace=first, target="local")

@@ -16,7 +16,11 @@ from mlflow_pipes.testing.target_contract import alive
 
 pytest.importorskip("distributed")
 
-pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.usefixtures("ledger_in_workspace"),
+]
 
 TOML = """
 [targets.kept]

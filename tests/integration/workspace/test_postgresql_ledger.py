@@ -216,6 +216,7 @@ def doctor(folder, **environ):
     return done, {check["name"]: check for check in json.loads(done.stdout)}
 
 
+@pytest.mark.usefixtures("ledger_in_workspace")
 def test_a_password_opens_the_ledger_and_is_told_nowhere(postgresql, tmp_path):
     postgresql.query(f"CREATE SCHEMA IF NOT EXISTS guarded AUTHORIZATION {GUARDED}")
     url = f"postgresql://{GUARDED}:${{DB_PASSWORD}}@127.0.0.1:{postgresql.port}/postgres?schema=guarded"

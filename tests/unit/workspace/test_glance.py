@@ -11,6 +11,8 @@ from mlflow_pipes.authoring import graph_of
 from mlflow_pipes.engine import Inputs
 from mlflow_pipes.workspace.glance import first_by_code, first_by_inputs
 
+pytestmark = pytest.mark.usefixtures("ledger_in_workspace")
+
 
 @step
 def load(x: int) -> int:

@@ -12,6 +12,7 @@ from mlflow_pipes.workspace import Workspace
 from mlflow_pipes.workspace.file_memo import SqliteFileMemo
 
 
+@pytest.mark.usefixtures("ledger_in_workspace")
 def test_a_workspace_is_made_whole_and_opens_again(tmp_path):
     folder = tmp_path / "project" / ".pipes"
     for _ in range(2):
