@@ -94,7 +94,7 @@ class SparkProcesses:
 
 
 class StandaloneCluster(SparkProcesses):
-    """A master and two workers of one processor each."""
+    """A master and two workers of two processors each: room for two drivers of two."""
 
     def __init__(self):
         super().__init__()
@@ -110,7 +110,7 @@ class StandaloneCluster(SparkProcesses):
                 "org.apache.spark.deploy.worker.Worker",
                 self.master,
                 *common,
-                *("--cores", "1", "--memory", "1g", "--work-dir", str(self.folder / f"work{number}")),
+                *("--cores", "2", "--memory", "1g", "--work-dir", str(self.folder / f"work{number}")),
             )
 
     options = {  # noqa: RUF012 - nobody changes it
@@ -118,6 +118,7 @@ class StandaloneCluster(SparkProcesses):
             **CONF,
             "spark.executor.extraJavaOptions": _QUICK,
             "spark.executor.memory": "512m",
+            "spark.executor.cores": "1",
             "spark.cores.max": "2",
         },
         "connect_timeout_s": 150.0,
