@@ -49,6 +49,8 @@ def query(of: str, number: int, takes: float) -> int:
     began = time.time()
     note("began", of, number)
     time.sleep(takes)
+    while (HERE / "hold").exists():
+        time.sleep(0.01)
     note("span", of, number, began, time.time(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return number
 
@@ -211,7 +213,8 @@ def test_two_runs_of_fifty_steps_share_a_token_evenly(on_sqlite, players):
 
 
 def test_a_wait_is_told_while_it_lasts_and_afterwards(on_sqlite, players):
-    holder = players(on_sqlite, "holder", 1, 3)
+    (on_sqlite / "hold").touch()
+    holder = players(on_sqlite, "holder", 1)
     go(on_sqlite)
     wait_for(on_sqlite, "began", 1)
     waiter = players(on_sqlite, "waiter", 2)
@@ -222,11 +225,13 @@ def test_a_wait_is_told_while_it_lasts_and_afterwards(on_sqlite, players):
             time.sleep(0.05)
         assert (now.kind, now.until) == ("tokens", None)
         assert now.on == (f"1 of token 'database': 1 of 1 are taken, by run {held_by.id[:8]}",)
+        (on_sqlite / "hold").unlink()
         finish(on_sqlite, holder, waiter)
+        ((_, _, held_until),) = (one for one in spans(on_sqlite) if one[0] == "holder")
         for number in (0, 1):
             after = explain(f"query[number={number}]", run=waits_in.id, workspace=home).waits[-1]
             assert (after.kind, after.on) == ("tokens", ("1 of token 'database'",))
-            assert after.until - after.since > 0.5
+            assert after.since < held_until <= after.until
 
 
 # Shared targets
