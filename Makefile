@@ -35,9 +35,10 @@ demo: $(READY)
 system:
 	@sh tests/install_system_packages.sh
 
-# Two processes a core: most tests wait for processes and servers of their own.
+# Two processes a core: most tests wait for processes and servers of their own. Files in their order, not by how many
+# tests they have: the slow ones have few, and would come last of all.
 test: $(READY) system
-	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile
+	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit -m "not integration"

@@ -18,8 +18,8 @@ from importlib.metadata import version
 from benchmarks.measuring import PROJECT, table
 from mlflow_pipes.machine.whole_files import write_whole
 
-PARTS = ("startup", "overhead", "shapes", "scale", "tables", "demo")
-ON_REQUEST = ("large", "targets", "handover", "peers")
+PARTS = ("startup", "overhead", "shapes", "scale", "tables", "demo", "targets", "handover")
+ON_REQUEST = ("large", "peers")
 RESULTS = PROJECT / "benchmarks" / "RESULTS.md"
 HEAD = """# Results
 
@@ -32,7 +32,7 @@ VERSIONS = ("mlflow_pipes", "distributed", "mlflow-skinny", "pandas", "pyarrow",
 def main() -> None:
     """Measure the parts named on the command line, by default all but those on request, and write them down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_REQUEST, []], help="by default all but the last four")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_REQUEST, []], help="by default all but the last two")
     parts = parser.parse_args().parts or list(PARTS)
     if "peers" in parts:
         from benchmarks.peers.__main__ import main as compare_with_peers
