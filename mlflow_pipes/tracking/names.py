@@ -8,6 +8,7 @@ becomes ``_``. Two keys of a run that would meet are told apart by a piece of th
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.digests import digest_bytes
@@ -26,6 +27,7 @@ _REPLACED = str.maketrans({"[": ".", ",": ".", "=": "_", "]": None, "(": ".", ")
 _NOT_ALLOWED = re.compile(r"[^\w.\-/ ]")
 
 
+@lru_cache(maxsize=4096)  # the steps of a run have the same twenty keys of tags
 def clean_key(key: str) -> str:
     """Return *key* with characters that MLflow does not take replaced, as a path that is its own normal form.
 

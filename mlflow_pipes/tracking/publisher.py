@@ -46,23 +46,26 @@ class Publisher:
         self._destination = destination
         self._datastore = datastore
 
-    def drain(self) -> int:
+    def drain(self, stop: threading.Event | None = None) -> int:
         """Deliver all that is pending, in batches; return how many revisions of runs that were.
+
+        Once *stop* is set no further batch is begun: those of a run of 100,000 steps take minutes.
 
         Raises:
             TrackingError: the destination cannot take it now; what was delivered before is remembered.
             LedgerError: the outbox cannot be used.
         """
         delivered = 0
-        while True:
+        while stop is None or not stop.is_set():
             pending = self._outbox.pending(self._destination.name, self._destination.batch)
             if not pending:
-                return delivered
+                break
             receipts = self._destination.deliver(pending, self._datastore)
             self._outbox.delivered(self._destination.name, receipts)
             delivered += len(receipts)
             if not receipts:
                 raise TrackingError(f"MLflow at {self._destination.name} took none of {len(pending)} runs")
+        return delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def keep_publishing(
     failures = 0
     while stop is None or not stop.is_set():
         try:
-            if publisher.drain():
+            if publisher.drain(stop):
                 quiet_since = monotonic()
             answered = monotonic()
             failures = 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -104,3 +105,17 @@ def test_it_stays_while_a_run_is_live_and_ends_when_idle() -> None:
     time = Time()
     assert _publish(MemoryOutbox(0), Server(), time, Pace(every_s=1, idle_s=10), live=30)
     assert 39 <= time.now <= 41
+
+
+def test_who_is_asked_to_end_begins_no_further_batch_and_leaves_the_rest_to_the_next() -> None:
+    outbox, stop = MemoryOutbox(25), threading.Event()
+
+    class Interrupted(Server):
+        def deliver(self, publications: Sequence[Publication], datastore: object) -> list[Receipt]:
+            stop.set()
+            return super().deliver(publications, datastore)
+
+    publisher = Publisher(outbox, Interrupted(), MemoryDatastore())
+    keep_publishing(publisher, has_live_run=lambda: True, stop=stop)
+    assert len(outbox.receipts) == 10
+    assert Publisher(outbox, Server(), MemoryDatastore()).drain() == 15
