@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +84,21 @@ def peak_bytes() -> int:
 def published(workspace_folder: Path) -> None:
     """Wait until MLflow has all that was recorded: nobody is measured while the publisher of the run before works."""
     process(["-m", "mlflow_pipes", "sync", "--workspace", str(workspace_folder)])
+
+
+def unpublished(workspace_folder: Path) -> None:
+    """Have the publisher of the run before end, and wait for that; what it has not delivered is left lying."""
+    with (workspace_folder / "publisher.lock").open("a+") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                with suppress(ValueError, ProcessLookupError):  # it has not written who it is, or has just ended
+                    os.kill(int(lock.read()), signal.SIGTERM)
+                time.sleep(0.05)
+            else:
+                return
 
 
 def median_of(runs: int, call: Callable[[], float]) -> tuple[float, str]:

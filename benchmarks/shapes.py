@@ -82,7 +82,7 @@ import json, sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, ".")
 from benchmarks import shapes
-from benchmarks.measuring import peak_bytes, published
+from benchmarks.measuring import peak_bytes, unpublished
 from mlflow_pipes import Workspace, run
 with tempfile.TemporaryDirectory() as folder, Workspace.open(Path(folder) / ".pipes") as workspace:
     declared = getattr(shapes, arguments["shape"])
@@ -92,11 +92,11 @@ with tempfile.TemporaryDirectory() as folder, Workspace.open(Path(folder) / ".pi
         return time.perf_counter() - start, time.process_time() - cpu, done
     first, cpu, done = timed()
     peak = peak_bytes()
-    published(workspace.folder)
+    unpublished(workspace.folder)
     again, _, _ = timed()
     steps = len(done.steps)
     print(json.dumps({"first_s": first, "cpu_s": cpu, "again_s": again, "steps": steps, "peak_bytes": peak}))
-    published(workspace.folder)
+    unpublished(workspace.folder)
 """
 
 _Found: TypeAlias = dict[str, float]
