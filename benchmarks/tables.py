@@ -34,8 +34,8 @@ def measure(runs: int = 7) -> list[Figure]:
             "5 million rows through three pandas steps, ratio of wall time to the plain script",
             f"{wall['steps'] / wall['plain']:.2f}",
             "1.5",
-            f"{runs} runs, {min(ratios):.2f} to {max(ratios):.2f}; {wall['steps']:.2f} s against {wall['plain']:.2f} s; "
-            f"by pickle {wall['pickled']:.2f} s",
+            f"{runs} runs, {min(ratios):.2f} to {max(ratios):.2f}: {wall['steps']:.2f} s against {wall['plain']:.2f} s,"
+            f" by pickle {wall['pickled']:.2f} s",
         ),
         Figure(
             "its peak of private memory, ratio to handing on by pickle",
