@@ -70,6 +70,27 @@ class Portable(Protocol):
 
 
 @runtime_checkable
+class Unverified(Protocol):
+    """A datastore that gives a blob's bytes as they are, to who verifies them himself: they are read only once."""
+
+    def open_unverified(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """Open a blob for reading. ``BlobMissingError`` when it is not there."""
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """A datastore that keeps something on each machine where it is used."""
+
+    def stay(self) -> None:
+        """Have that stay while this process lives. When the last that called this ends in peace, it is removed.
+
+        Raises nothing.
+        """
+        ...
+
+
+@runtime_checkable
 class Sweepable(Protocol):
     """A datastore that can list its blobs, for gc."""
 

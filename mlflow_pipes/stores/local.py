@@ -72,11 +72,10 @@ class LocalDatastore:
         try:
             try:
                 digest = self._write(descriptor, pieces)
-                written = _state(os.fstat(descriptor))
+                written = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
-            self._publish(temporary, digest)
-            _verified[self._path(digest)] = written  # hashed as it was written; a change since would be seen
+            self._publish(temporary, digest, written)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -156,7 +155,8 @@ class LocalDatastore:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _publish(self, temporary: str, digest: Digest) -> None:
+    def _publish(self, temporary: str, digest: Digest, written: os.stat_result | None = None) -> None:
+        """Make a file a blob; *written* is its state when its bytes were hashed as they were written."""
         path = self._path(digest)
         try:
             try:
@@ -166,6 +166,8 @@ class LocalDatastore:
                 os.replace(temporary, path)
         except OSError as error:
             raise self._unwritable(error) from error
+        if written is not None:
+            _verified[path] = _state(written)  # a change since would be seen
 
     def _remove_abandoned(self) -> None:
         """Remove what writers that were killed left behind."""
@@ -204,6 +206,10 @@ class LocalDatastore:
                 return memoryview(mmap.mmap(file.fileno(), digest.size_bytes, access=mmap.ACCESS_COPY))
             except OSError:  # larger than what may be promised as private memory
                 return memoryview(mmap.mmap(file.fileno(), digest.size_bytes, access=mmap.ACCESS_READ))
+
+    def open_unverified(self, digest: Digest) -> BinaryIO:
+        """Open a blob for who verifies its bytes himself; a context manager."""
+        return self._open(digest)
 
     def path(self, digest: Digest) -> Path:
         """Return the read-only file of a blob, verified."""

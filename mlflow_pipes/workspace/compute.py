@@ -9,8 +9,10 @@ from pathlib import Path
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import TargetEvent
 from mlflow_pipes.ports import ComputeTarget, Datastore
+from mlflow_pipes.workspace.local_tiers import with_local_tier
 from mlflow_pipes.workspace.placing import configured_target
 from mlflow_pipes.workspace.target_types import (
+    TARGET_TYPES,
     TargetConfiguration,
     check_target,
     configured_at,
@@ -62,6 +64,9 @@ def make_target(
     target = configured_target(name, user, configured)
     make = maker_of(target)
     check_target(target)
+    options = located_options(target, project)
+    if target.type in TARGET_TYPES:
+        options = with_local_tier(options, datastore)
     try:
         return make(
             name,
@@ -69,7 +74,7 @@ def make_target(
             checkout=folder / "checkout",
             scratch=folder / "scratch",
             workspace=str(folder),
-            **located_options(target, project),
+            **options,
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{configured_at(target)}: {error}") from error

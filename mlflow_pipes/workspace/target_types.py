@@ -20,6 +20,7 @@ from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.ports import ComputeTarget
 from mlflow_pipes.workspace.checked_tables import Check, Table, above_zero, flag, listed, size, text, whole
 from mlflow_pipes.workspace.checked_tables import table as table_of_anything
+from mlflow_pipes.workspace.local_tiers import check_local_tier
 
 if TYPE_CHECKING:
     from mlflow_pipes.targets.dask.plan import ClusterPlan
@@ -130,6 +131,7 @@ def _dask_plan(options: Mapping[str, Any]) -> ClusterPlan:
 
 def _check_dask(options: Mapping[str, Any]) -> None:
     _dask_plan(options)
+    check_local_tier(options)
 
 
 def _beside_project(path: str, project: Path) -> str:
@@ -252,6 +254,8 @@ TARGET_TYPES: Mapping[str, TargetType] = {
             "idle": Key("idle_s", above_zero),
             "no_workers_timeout": Key("no_workers_timeout_s", above_zero),
             "connect_timeout": Key("connect_timeout_s", above_zero),
+            "local_tier": Key("local_tier", text),
+            "local_tier_bytes": Key("local_tier_bytes", size),
         },
         shareable=False,
         capacity=lambda options: _dask_plan(options).known_capacity(),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import TargetError
@@ -37,7 +41,8 @@ def make_cluster(plan: ClusterPlan, security: Security | None) -> Any:
             f"there is no Dask cluster class {plan.cluster} ({error}): install its package, or correct `cluster`"
         ) from error
     takes_workers = "n_workers" in inspect.signature(make).parameters
-    cluster = make(**_arguments(make, plan, security, takes_workers=takes_workers))
+    with _interrupts_kept_from_workers():
+        cluster = make(**_arguments(make, plan, security, takes_workers=takes_workers))
     try:
         if plan.maximum is not None:
             cluster.adapt(
@@ -52,6 +57,21 @@ def make_cluster(plan: ClusterPlan, security: Security | None) -> Any:
         cluster.close()
         raise
     return cluster
+
+
+@contextmanager
+def _interrupts_kept_from_workers() -> Iterator[None]:
+    """Block SIGINT for what is started: it is inherited, by threads and by processes that these start later.
+
+    A terminal's Ctrl-C reaches all processes that were started from it, and a worker is not ready for it before it has
+    called ``preload``. Here, the main thread hears it as before.
+    """
+    resource_tracker.ensure_running()  # with the first process that is spawned, it would unblock the signal again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _arguments(make: Any, plan: ClusterPlan, security: Security | None, *, takes_workers: bool) -> dict[str, Any]:

@@ -96,6 +96,14 @@ def shortage(assignment: Assignment, members: Mapping[str, Member]) -> str:
     )
 
 
+def gave_up(short: str, where: str, waited_s: float) -> str:
+    """Return why an attempt fails for want of a worker."""
+    return (
+        f"no worker of the Dask cluster ({where}) fits it: it {short}. Waited no_workers_timeout={waited_s:g} s: ask "
+        "for less, or add a larger worker"
+    )
+
+
 class Load:
     """How many attempts each worker has that are not answered, and how many are sent that any may take.
 

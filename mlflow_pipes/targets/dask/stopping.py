@@ -1,4 +1,4 @@
-"""Having workers of a Dask cluster stop attempts, without waiting for those that do not answer."""
+"""Having workers of a Dask cluster stop attempts and end stations, without waiting for those that do not answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from mlflow_pipes.model.attempt import AttemptId, FailureKind
 if TYPE_CHECKING:
     from mlflow_pipes.targets.dask.connection import Connection
     from mlflow_pipes.targets.dask.tasks import Task
+
+
+def leave(connection: Connection, within_s: float) -> None:
+    """Have all workers end their stations of ours, and wait for that as long as is said."""
+    leaving = threading.Thread(target=_leave, args=(connection,), daemon=True)
+    leaving.start()
+    leaving.join(within_s)
+
+
+def _leave(connection: Connection) -> None:
+    with suppress(Exception):  # workers that are gone have no stations
+        connection.leave()
 
 
 class Stopping:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,10 @@ from mlflow_pipes.model.attempt import (
 )
 from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.dask.answers import Answers
-from mlflow_pipes.targets.dask.members import Load, Member, Wanted, shortage, wanted
+from mlflow_pipes.targets.dask.members import Load, Member, Wanted, gave_up, shortage, wanted
+from mlflow_pipes.targets.dask.patience import Patience
 from mlflow_pipes.targets.dask.plan import ClusterPlan
-from mlflow_pipes.targets.dask.stopping import Stopping
+from mlflow_pipes.targets.dask.stopping import Stopping, leave
 from mlflow_pipes.targets.dask.tasks import Pace, Task, task_key
 from mlflow_pipes.targets.station.messages import Packer, setup_of
 from mlflow_pipes.worker.secrets import PREFIX
@@ -55,7 +55,8 @@ class DaskTarget:
 
     Args:
         name: the target's name.
-        datastore: where inputs and outputs are; sent to the workers by pickle.
+        datastore: where inputs and outputs are.
+        there: what the workers have of it; sent to them by pickle. By default *datastore* itself.
         checkout: as every target has it; here only left out of snapshots.
         scratch: as *checkout*.
         workspace: the workspace's folder, for ``current_run()``.
@@ -67,7 +68,7 @@ class DaskTarget:
         minimum: of workers while there is little work; with *maximum*.
         maximum: of workers; makes the cluster grow and shrink with the work.
         idle_s: a worker without work is kept so long while there are more than the minimum.
-        no_workers_timeout_s: an attempt that no worker fits fails after that time.
+        no_workers_timeout_s: a step that no worker fits fails after that time; its retries do not wait anew.
         connect_timeout_s: how long to wait for the scheduler.
         environ: environment variables of the attempts, over those of the workers.
         memo: digests of files hashed before.
@@ -83,6 +84,7 @@ class DaskTarget:
         *,
         checkout: Path,
         scratch: Path,
+        there: Any = None,
         workspace: str = "",
         address: str = "",
         security: Mapping[str, Any] | None = None,
@@ -99,10 +101,10 @@ class DaskTarget:
         cancel_patience_s: float = 15.0,
     ) -> None:
         self.name = name
-        self._datastore = datastore
+        self._there = datastore if there is None else there
         self._workspace = workspace
         self._environ = dict(environ or {})
-        self._no_workers_timeout_s = no_workers_timeout_s
+        self._patience = Patience(no_workers_timeout_s)
         self._cancel_patience_s = cancel_patience_s
         self._plan = ClusterPlan(
             address, security or {}, cluster, arguments or {}, workers, minimum, maximum, idle_s, connect_timeout_s
@@ -132,10 +134,10 @@ class DaskTarget:
         self._answers.report = report
         secrets = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
         try:
-            setup = setup_of(self.name, self._datastore, self._workspace, {**secrets, **self._environ})
+            setup = setup_of(self.name, self._there, self._workspace, {**secrets, **self._environ})
         except Exception as error:
             raise TargetError(
-                f"target {self.name!r} cannot send its {type(self._datastore).__name__} to workers: {error}"
+                f"target {self.name!r} cannot send its {type(self._there).__name__} to workers: {error}"
             ) from error
         self._setup = pickle.dumps(setup, 5)
         self._stopping = Stopping(self._setup, self._cancel_patience_s, self._answers.fail_all)
@@ -329,16 +331,14 @@ class DaskTarget:
     def _has_room(self, task: Task, now: float) -> bool:
         """Tell whether a worker fits a task; give the task up when none did for too long."""
         short = shortage(task.assignment, self._members)
+        if short and self._patience.is_over(task.attempt, now):
+            self._see_members()  # one may just have come
+            short = shortage(task.assignment, self._members)
         if not short:
-            task.short_since = None
-        elif task.short_since is None:
-            task.short_since = now
-        elif now - task.short_since > self._no_workers_timeout_s:
+            self._patience.fits(task.attempt)
+        elif self._patience.is_over(task.attempt, now):
             task.is_cancelled = True
-            message = (
-                f"no worker of the Dask cluster ({self._plan.where}) fits it: it {short}. Waited "
-                f"no_workers_timeout={self._no_workers_timeout_s:g} s: ask for less, or add a larger worker"
-            )
+            message = gave_up(short, self._plan.where, self._patience.most_s)
             if task.future is None:
                 self._answers.fail(task, FailureKind.WORLD, message)
             else:
@@ -391,15 +391,8 @@ class DaskTarget:
         if connection is None:
             return
         if not connection.is_lost:
-            leaving = threading.Thread(target=_leave, args=(connection,), daemon=True)
-            leaving.start()
-            leaving.join(self._cancel_patience_s)
+            leave(connection, self._cancel_patience_s)
         connection.close()
-
-
-def _leave(connection: Connection) -> None:
-    with suppress(Exception):  # workers that are gone have no stations
-        connection.leave()
 
 
 def _folder_of(datastore: Datastore) -> list[Path]:

@@ -79,7 +79,6 @@ class Task:
         preferred: address of the worker that it was sent to because that has its inputs; another may begin it.
         is_cancelled: somebody does not want it any more, and its answer is on the way.
         is_silent: Dask says that it has ended, and no answer has come.
-        short_since: since when (``time.monotonic``) no worker fits it.
     """
 
     __slots__ = (
@@ -90,7 +89,6 @@ class Task:
         "is_silent",
         "message",
         "preferred",
-        "short_since",
         "submitted_at",
         "worker",
     )
@@ -103,7 +101,6 @@ class Task:
         self.worker: str | None = None
         self.preferred: str | None = None
         self.is_cancelled = self.is_silent = False
-        self.short_since: float | None = None
         self.submitted_at = time.time()
 
 

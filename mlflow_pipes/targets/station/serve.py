@@ -26,10 +26,13 @@ from mlflow_pipes.digests import Digest
 from mlflow_pipes.errors import PipesError, TargetError
 from mlflow_pipes.machine import capacity
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceeded, Failure, FailureKind
+from mlflow_pipes.targets.local.gpus import named_gpus
 from mlflow_pipes.targets.station.cleaning import clean, hold, in_use
+from mlflow_pipes.targets.station.gpu_locks import GpuLocks
 from mlflow_pipes.targets.station.letters import End, Ended, Open, Opened, Refused, Told, blobs_of_answer
 from mlflow_pipes.targets.station.messages import Cancel, Message, Work, encode_events
 from mlflow_pipes.targets.station.post import Line, Post, silence_for
+from mlflow_pipes.targets.station.room import Room
 from mlflow_pipes.targets.station.station import Station
 
 if TYPE_CHECKING:
@@ -151,7 +154,8 @@ class Session:
         if message.has_own_store:
             self.store = self._post.datastore = pickle.loads(message.setup.datastore)
         try:
-            self._station = Station(message.setup, self._own, self._report, slots=slots, gpus=gpus)
+            room = Room(slots, gpus, GpuLocks(self._own / "gpus", named_gpus(gpus)))
+            self._station = Station(message.setup, self._own, self._report, room=room)
         except (PipesError, OSError) as error:
             self._post.send(pickle.dumps(Refused(str(error)), 5))
             return
@@ -264,7 +268,7 @@ def session_folder(folder: Path) -> Iterator[Path]:
 
 
 def _link_shared(folder: Path, own: Path) -> None:
-    for kept in ("code", "environments"):  # what is unpacked and built is there for the next session
+    for kept in ("code", "environments", "gpus"):  # what is unpacked and built is there for the next session
         (folder / kept).mkdir(exist_ok=True)
         (own / kept).symlink_to(folder / kept)
 

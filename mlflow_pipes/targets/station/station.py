@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_pipes.errors import TargetError
+from mlflow_pipes.errors import TargetError, WorldError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptId, AttemptSucceeded, Failure, FailureKind
+from mlflow_pipes.ports import Resident
 from mlflow_pipes.snapshot.unpacking import Unpacked, unpack
 from mlflow_pipes.targets.station.messages import Cancel, Message, Work, disagreement, other_versions
 from mlflow_pipes.targets.station.pools import Pool
@@ -35,6 +36,7 @@ IDLE_S = 60.0
 
 _MOST_IDLE_POOLS = 2
 _MOST_TOMBSTONES = 10_000
+_ASKS_AGAIN_S = 0.5  # for what another process has
 _OUTCOMES = (AttemptSucceeded, AttemptFailed)
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ class Station:
         self._report_every_s = report_every_s
         self._reported_at = -report_every_s
         self._datastore = pickle.loads(setup.datastore)
+        if isinstance(self._datastore, Resident):
+            self._datastore.stay()
         self._taking = threading.Lock()
         self._unpacking = threading.Lock()
         self._unpacked: dict[bytes, Unpacked] = {}
@@ -197,6 +201,7 @@ class Station:
         due = [deadline for pool in self._pools.values() if (deadline := pool.target.next_deadline()) is not None]
         due += [pool.idle_since + self._idle_s for pool in self._pools.values() if not pool.running]
         due += [self._reported_at + self._report_every_s] if self._events else []
+        due += [now + _ASKS_AGAIN_S] if self._waiting and self._room.waits_for_others else []
         self._selector.select(max(0.0, min(due) - now) if due else None)
         with suppress(BlockingIOError):
             while len(os.read(self._wake_read, 4096)) == 4096:
@@ -239,7 +244,12 @@ class Station:
                 why = f"asks for cpus={assignment.cpus:g} and gpus={count}; {has}"
                 self._fail(assignment.attempt, FailureKind.WORLD, why)
                 continue
-            gpus = room.take(self, assignment.cpus, count, self._wake)
+            try:
+                gpus = room.take(self, assignment.cpus, count, self._wake)
+            except (OSError, WorldError) as error:
+                self._waiting.popleft()
+                self._fail(assignment.attempt, FailureKind.WORLD, f"on {socket.gethostname()}: {error}")
+                continue
             if gpus is None:
                 return
             self._waiting.popleft()

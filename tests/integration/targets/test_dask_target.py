@@ -167,10 +167,14 @@ def test_lines_arrive_while_the_step_runs(cluster, datastore, tmp_path, steps):
 
 
 def test_a_step_that_no_worker_fits_fails_with_what_it_asks_and_what_there_is(cluster, datastore, tmp_path, steps):
-    with driving(target_at(cluster.scheduler_address, datastore, tmp_path, no_workers_timeout_s=0.5)) as driver:
-        answer = driver.run(steps("double", datastore, {"cpus": 64.0}, x=1), 10)
+    with driving(target_at(cluster.scheduler_address, datastore, tmp_path, no_workers_timeout_s=1.0)) as driver:
+        assignment = steps("double", datastore, {"cpus": 64.0}, x=1)
+        answer = driver.run(assignment, 10)
+        retry = driver.run(replace(assignment, attempt=assignment.attempt._replace(number=2)), 10)
+    assert answer.ended_at - answer.started_at >= 1.0
+    assert retry.ended_at - retry.started_at < 0.9, "it does not wait anew"
     assert answer.failure.kind is FailureKind.WORLD
-    for text in ("cpus=64", "largest of 2 workers has 1 threads", "no_workers_timeout=0.5 s"):
+    for text in ("cpus=64", "largest of 2 workers has 1 threads", "no_workers_timeout=1 s"):
         assert text in answer.failure.message
 
 

@@ -1,8 +1,11 @@
 """A Dask cluster that is turned on by hand, outlives runs, and is found again by later ones."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,7 +40,10 @@ address = "tcp://127.0.0.1:1"
 @step
 def grandparent(number: int) -> int:
     """The process of the Dask worker that the step's own worker belongs to."""
-    pid = os.getpid()
+    return dask_worker_of(os.getpid())
+
+
+def dask_worker_of(pid: int) -> int:
     while b"spawn_main" not in Path(f"/proc/{pid}/cmdline").read_bytes():
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return pid
@@ -76,7 +82,59 @@ def statuses(home):
     return {one.name: one.status for one in home.compute.list()}
 
 
-def test_runs_use_a_cluster_that_is_on_and_leave_it_on_until_it_is_turned_off(home, folder):
+NAPPING = """
+import os, time
+from pathlib import Path
+from mlflow_pipes import pipeline, step
+
+@step
+def nap(file: str, number: int) -> int:
+    Path(file + str(number)).write_text(str(os.getpid()))
+    time.sleep(60)
+    return number
+
+@pipeline
+def napping(file: str):
+    return [nap(file, number) for number in range(3)]
+"""
+
+
+@pytest.fixture
+def pipes_run(folder):
+    """Starts a run as in a terminal: what it starts is in its session, and hears Ctrl-C, too."""
+    (folder / "napping.py").write_text(NAPPING)
+    started = []
+
+    def start(file):
+        words = ["run", "napping.py", "--target", "kept", "--file", str(file)]
+        command = [sys.executable, "-c", "from mlflow_pipes.cli import main; main()", *words]
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PIPES_DISPLAY": "plain", "NO_COLOR": "1"},
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def cancelled_by_ctrl_c(process):
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=40)
+    assert process.returncode == 130
+    assert "cancelled by Ctrl-C" in said
+    assert "Traceback" not in said
+
+
+def test_runs_use_a_cluster_that_is_on_and_leave_it_on_until_it_is_turned_off(home, folder, pipes_run, tmp_path):
     assert statuses(home)["kept"] == "off"
     assert home.compute.start("kept").status == "on"
     first = record(home)
@@ -86,6 +144,13 @@ def test_runs_use_a_cluster_that_is_on_and_leave_it_on_until_it_is_turned_off(ho
     assert len(workers) == 1, "both runs were done by one and the same worker"
     (worker,) = workers
     assert alive(worker)
+    process = pipes_run(tmp_path / "begun-")
+    until(lambda: any(file.read_text() for file in tmp_path.glob("begun-*")), 60)
+    (napper,) = (int(file.read_text()) for file in tmp_path.glob("begun-*"))
+    assert dask_worker_of(napper) == worker
+    cancelled_by_ctrl_c(process)
+    assert not alive(napper)
+    assert alive(worker), "Ctrl-C is the run's end, and not the cluster's"
     with Workspace.open(folder) as later:
         assert statuses(later)["kept"] == "on"
         assert later.compute.show("kept").capacity.slots == 1
@@ -120,6 +185,29 @@ def test_a_cluster_that_is_configured_otherwise_now_must_be_turned_off_first(hom
             assert later.compute.stop("kept").status == "off"
     finally:
         (folder / "pipes.toml").write_text(TOML.format(workers=1))
+
+
+def spawned_in(session):
+    """The processes of Dask workers in a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == session and b"spawn_main" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def is_deaf_to_ctrl_c(pid):
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool((int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) & 1 << (signal.SIGINT - 1))
+
+
+def test_ctrl_c_while_workers_start_leaves_neither_processes_nor_their_tracebacks(pipes_run, tmp_path):
+    process = pipes_run(tmp_path / "begun-")
+    until(lambda: spawned_in(process.pid), 60)
+    assert all(map(is_deaf_to_ctrl_c, spawned_in(process.pid))), "else it would end them before their cluster does"
+    cancelled_by_ctrl_c(process)
+    assert spawned_in(process.pid) == []
 
 
 def test_what_cannot_be_made_is_told_and_leaves_nothing(home):

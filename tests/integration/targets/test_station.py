@@ -15,7 +15,9 @@ from mlflow_pipes.errors import ConfigurationError, TargetError
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptSucceeded, Capacity, Failure, FailureKind
 from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.stores.local import LocalDatastore
+from mlflow_pipes.targets.station.gpu_locks import GpuLocks
 from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, encode_events, setup_of
+from mlflow_pipes.targets.station.room import Room
 from mlflow_pipes.targets.station.station import Station
 from mlflow_pipes.testing.target_contract import alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
@@ -27,10 +29,10 @@ pytestmark = pytest.mark.integration
 class StationTarget:
     """The least target that has a station: bytes go in, bytes come out, all in this process."""
 
-    def __init__(self, name, datastore, folder, *, slots=2, idle_s=60.0, passing=None):
+    def __init__(self, name, datastore, folder, *, slots=2, idle_s=60.0, passing=None, room=None):
         self.name = name
         self._datastore, self._folder, self._slots, self._idle_s = datastore, folder, slots, idle_s
-        self._passing = passing
+        self._passing, self._room = passing, room
         self.station = None
 
     def start(self, report):
@@ -42,7 +44,8 @@ class StationTarget:
 
         self._packer = Packer(Snapshots(self._datastore).shipped)
         self._report = report
-        self.station = Station(setup, self._folder, take, slots=self._slots, idle_s=self._idle_s, passing=self._passing)
+        options = {"slots": self._slots, "idle_s": self._idle_s, "passing": self._passing, "room": self._room}
+        self.station = Station(setup, self._folder, take, **options)
 
     def capacity(self):
         return Capacity(self._slots, slots=self._slots)
@@ -183,6 +186,25 @@ def test_cpus_that_attempts_ask_for_are_not_given_twice(datastore, tmp_path):
             driver.target.submit(assignment)
         first, second = (driver.answer(assignment.attempt) for assignment in wide)
     assert second.started_at >= first.ended_at - 0.01
+
+
+def test_a_graphics_processor_is_not_given_to_two_sessions_of_one_machine(datastore, tmp_path):
+    (tmp_path / "sees_of_station.py").write_text(
+        "import os, time\ndef sees(x):\n    time.sleep(0.3)\n    return os.environ['CUDA_VISIBLE_DEVICES']\n"
+    )
+    sees = imported(tmp_path / "sees_of_station.py", "sees")
+    both = [assignment_of(sees, datastore, {"x": number}, gpus=(0,)) for number in range(2)]
+    rooms = [Room(2, 1, GpuLocks(tmp_path / "gpus", ("0",))) for _ in both]
+    with (
+        driving(StationTarget("one", datastore, tmp_path / "one", room=rooms[0])) as one,
+        driving(StationTarget("other", datastore, tmp_path / "other", room=rooms[1])) as other,
+    ):
+        for driver, assignment in zip((one, other), both, strict=True):
+            driver.target.submit(assignment)
+        first, second = one.answer(both[0].attempt), other.answer(both[1].attempt)
+        assert value(first, datastore) == value(second, datastore) == "0"
+    earlier, later = sorted((first, second), key=lambda answer: answer.started_at)
+    assert later.started_at >= earlier.ended_at - 0.01
 
 
 def test_versions_that_differ_are_told_before_anything_runs(datastore, tmp_path):

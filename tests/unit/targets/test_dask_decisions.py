@@ -8,6 +8,7 @@ from mlflow_pipes.model.artifact import Collection, Leaf
 from mlflow_pipes.model.attempt import Assignment, AttemptId
 from mlflow_pipes.model.step import PickledFunction
 from mlflow_pipes.targets.dask.members import NEAR_BYTES, Load, Member, Nearness, Wanted, members_of, shortage, wanted
+from mlflow_pipes.targets.dask.patience import Patience
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.tasks import Pace, Task, task_key
 
@@ -37,6 +38,19 @@ def test_what_fits_all_may_go_anywhere_and_what_fits_some_only_there():
     assert wanted(assignment(), members, None) == Wanted()
     assert wanted(assignment(cpus=4.0), members, None) == Wanted(("large",))
     assert wanted(assignment(gpus=(0, 1)), members, None) == Wanted(resources=(("GPU", 2.0),))
+
+
+def test_a_step_that_no_worker_fits_is_waited_for_once_and_not_anew_with_each_retry():
+    patience = Patience(300.0)
+    first = assignment().attempt
+    assert not patience.is_over(first, now=0.0)
+    assert not patience.is_over(first, now=300.0)
+    assert patience.is_over(first, now=301.0)
+    retry = first._replace(number=2)
+    assert patience.is_over(retry, now=302.0)
+    assert not patience.is_over(assignment(2).attempt, now=302.0), "another step has its own"
+    patience.fits(retry)
+    assert not patience.is_over(retry, now=400.0), "since a worker fitted it, it waits again"
 
 
 def test_a_worker_that_has_the_inputs_is_preferred_where_it_fits():

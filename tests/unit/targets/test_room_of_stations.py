@@ -1,5 +1,8 @@
 """Stations of one process share its room: no processor is given twice, and who asked first goes first."""
 
+import pytest
+
+from mlflow_pipes.targets.station.gpu_locks import GpuLocks
 from mlflow_pipes.targets.station.room import Room
 
 
@@ -50,3 +53,39 @@ def test_a_large_one_that_waits_is_not_overtaken_and_who_waits_behind_it_is_woke
     assert small.take() == ()
     room.leave(large)
     assert small.woken == 1
+
+
+@pytest.fixture
+def sessions(tmp_path):
+    """Rooms of two sessions on one machine with two graphics processors, as if in processes of their own."""
+    rooms = [Room(slots=4, gpus=2, locks=GpuLocks(tmp_path / "gpus", ("0", "1"))) for _ in range(2)]
+    return [Asker(room) for room in rooms]
+
+
+def test_no_two_sessions_of_a_machine_have_one_graphics_processor(sessions):
+    one, other = sessions
+    assert one.take(gpus=1) == (0,)
+    assert other.take(gpus=1) == (1,)
+    assert one.take(gpus=1) is None
+    assert one.room.waits_for_others, "nobody will wake it"
+    other.room.give_back(1.0, (1,))
+    assert one.take(gpus=1) == (1,)
+    assert not one.room.waits_for_others
+
+
+def test_who_cannot_have_all_that_it_asks_for_has_none(sessions):
+    one, other = sessions
+    assert one.take(gpus=1) == (0,)
+    assert other.take(gpus=2) is None
+    assert other.room.waits_for_others
+    assert one.take(gpus=1) == (1,), "what the other one looked at is free"
+    one.room.give_back(1.0, (0,))
+    one.room.give_back(1.0, (1,))
+    assert other.take(gpus=2) == (0, 1)
+
+
+def test_who_waits_for_processors_waits_for_no_other_session(sessions):
+    one, _ = sessions
+    assert one.take(cpus=4.0, gpus=1) == (0,)
+    assert one.take(gpus=1) is None
+    assert not one.room.waits_for_others
