@@ -1,5 +1,6 @@
 """The flight delays on every kind of target: the same outputs, bit by bit; and where each step goes in a mixed run."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import pandas as pd
 import pytest
 
 from mlflow_pipes import Workspace
-from mlflow_pipes.lifecycle import ServiceRegistry
-from tests import ssh_server
+from mlflow_pipes.lifecycle import ModelRegistry, ServiceRegistry
+from tests import spark_cluster, ssh_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 # All of the example but the deployment, which is of this machine alone.
@@ -61,7 +62,7 @@ def on_local(folder):
 
 def pipes(folder, *arguments):
     program = str(Path(sys.executable).with_name("pipes"))
-    done = subprocess.run([program, *arguments], cwd=folder, text=True, capture_output=True, timeout=170, check=False)
+    done = subprocess.run([program, *arguments], cwd=folder, text=True, capture_output=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -98,8 +99,19 @@ def test_a_machine_by_ssh_gives_what_worker_processes_give(folder, on_local):
         server.remove()
 
 
-def test_one_run_is_prepared_trained_and_deployed_on_the_targets_that_its_configuration_names(folder):
+def test_spark_gives_what_worker_processes_give(folder, on_local):
+    """In ``local[2]``: attempts are done in processes of their own as on a cluster, with three Java processes fewer."""
+    if reason := spark_cluster.missing():
+        pytest.skip(reason)
+    conf = json.dumps(spark_cluster.CONF).replace(":", " =", 1)
+    configured = f'[targets.spark]\nmaster = "local[2]"\nconf = {conf}\nconnect_timeout = 150\n'
+    assert outputs(folder, "spark", configured) == on_local
+
+
+def test_one_run_is_prepared_trained_and_deployed_on_the_targets_that_its_configuration_names(folder, on_local):
     pytest.importorskip("distributed")
+    if reason := spark_cluster.missing():
+        pytest.skip(reason)
     (folder / "pipes.toml").write_text("")
     arguments = ("--config", "mixed", "--folder", "data", "--depths", "4", "--alphas", "1.0")
     pipes(folder, "run", "flight_delays.py", *arguments, "--quiet")
@@ -112,4 +124,8 @@ def test_one_run_is_prepared_trained_and_deployed_on_the_targets_that_its_config
             "load", "validate", "join", "make_features", "split",
         }  # fmt: skip
         assert {target for node, target in of.items() if node.startswith("deployment/")} == {"local"}
-        assert ServiceRegistry.of_workspace(workspace.folder).get("delays").status == "running"
+        shared = [step for step in done.steps if step.node in on_local]
+        assert {step.node: (step.key, step.artifact.identity) for step in shared} == on_local
+        service = ServiceRegistry.of_workspace(workspace.folder).get("delays")
+        champion = ModelRegistry.of_workspace(workspace.folder, {}).champion("flight-delays")
+        assert (service.status, service.model_digest) == ("running", champion.digest)
