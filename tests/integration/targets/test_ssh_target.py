@@ -473,3 +473,17 @@ def test_a_machine_behind_a_cable_that_is_pulled_has_ended_its_work_when_that_is
         assert not alive(pid)
         far_server.network.plug()
         assert isinstance(driver.run(steps("double", x=1)), AttemptSucceeded)
+
+
+def test_two_runs_on_one_machine_do_not_have_one_graphics_processor_at_once(
+    server, datastore, tmp_path, steps, pid_file
+):
+    with (
+        driving(target_at(server, datastore, tmp_path, gpus=1)) as one,
+        driving(target_at(server, datastore, tmp_path / "other", gpus=1)) as other,
+    ):
+        assert isinstance(other.run(steps("double", x=1)), AttemptSucceeded)  # it is connected
+        first = steps("touch_and_sleep", {"gpus": (0,)}, file=str(pid_file), seconds=1)
+        begun(one, first, pid_file)
+        second = other.run(steps("double", {"gpus": (0,)}, x=2))
+        assert second.started_at >= one.answer(first.attempt).ended_at - 0.01
