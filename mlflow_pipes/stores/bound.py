@@ -68,7 +68,12 @@ class Bound:
         self._most_bytes = most_bytes
 
     def make_room(self, more_bytes: int) -> None:
-        """Count so many bytes as occupied; blobs go for that. Raises ``NoRoomError``."""
+        """Count so many bytes as occupied; blobs go for that.
+
+        Raises:
+            NoRoomError: others fill it with what they write just now.
+            DatastoreError: its file system is full, with what is not ours.
+        """
         told = os.pread(self._descriptor, 32, 0)
         occupied = int(told) if told.isdigit() else None
         if occupied is None or occupied + more_bytes > self._most_bytes or more_bytes > self._free_bytes():
@@ -95,7 +100,7 @@ class Bound:
                     os.unlink(one.path)
                 occupied -= one.occupied_bytes
         if more_bytes > self._free_bytes():
-            raise NoRoomError(f"there are no {more_bytes:,} bytes free for {self._folder}")
+            raise DatastoreError(f"no {more_bytes:,} bytes are free for {self._folder}, although what could go is gone")
         return occupied
 
     def _held(self) -> Iterator[Held]:

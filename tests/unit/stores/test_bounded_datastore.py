@@ -1,6 +1,7 @@
 """A datastore of so many bytes: what goes when, who is counted, and when all of it goes."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -113,6 +114,16 @@ def test_a_blob_of_more_than_half_of_it_drives_out_nothing(tmp_path):
             store.put(pieces)
     assert store.has([small])
     assert list((store.folder / "incoming").iterdir()) == []
+
+
+def test_where_less_is_free_than_the_bound_says_what_could_go_goes_and_that_it_is_full_is_told(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    store = BoundedDatastore(tmp_path, 10 * free)
+    digest = store.put([b"x"])
+    with pytest.raises(DatastoreError, match="bytes are free") as caught:
+        store.writing(2 * free)
+    assert not isinstance(caught.value, NoRoomError), "which is no news"
+    assert not store.has([digest])
 
 
 def test_a_folder_that_others_may_change_is_not_used(tmp_path):
