@@ -38,8 +38,8 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a killed test run leaves no Java behind
 
 
-# Java spends most of these tests on loading classes: compiling them well would cost more than it saves.
-_QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Java spends most of these tests on loading classes: to verify them and compile them well would cost more than it saves.
+_QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 CONF = {"spark.driver.extraJavaOptions": _QUICK}
 
 
@@ -137,6 +137,7 @@ class ConnectServer(SparkProcesses):
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",
+            "spark.sql.shuffle.partitions": "2",
             **CONF,
         }
         main = "org.apache.spark.sql.connect.service.SparkConnectServer"

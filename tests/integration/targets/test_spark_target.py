@@ -1,4 +1,4 @@
-"""Attempts on a real Spark: the contract on a standalone cluster and a Connect server, and what may happen to both."""
+"""Attempts on a real Spark: the contract on a standalone cluster; on a Connect server what is done otherwise there."""
 
 import os
 import signal
@@ -34,6 +34,11 @@ def spark(request):
     running.remove()
 
 
+on_cluster, on_server = (
+    pytest.mark.parametrize("spark", [kind], indirect=True, scope="module") for kind in ("standalone", "connect")
+)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return LocalDatastore(tmp_path_factory.mktemp("datastore"))
@@ -64,6 +69,7 @@ def target_at(spark, datastore, folder, **options):
     return SparkTarget("cluster", datastore, **folders, master=spark.master, **{**spark.options, **options})
 
 
+@on_cluster
 class TestSparkTarget(TargetContract):
     @pytest.fixture(autouse=True)
     def _kept(self, kept):
@@ -130,11 +136,6 @@ def pid_file(tmp_path):
     return tmp_path / "pid"
 
 
-def only(kind, spark):
-    if not spark.master.startswith(kind):
-        pytest.skip("shown on the other kind of Spark: a driver takes seconds to start")
-
-
 def begun(driver, assignment, file):
     driver.target.submit(assignment)
     driver.until(lambda: file.exists() and bool(file.read_text()), STARTS_WITHIN_S)
@@ -155,15 +156,25 @@ def test_a_step_with_a_session_uses_spark(driver, steps, datastore):
     assert content.load(answer.output, datastore) == 499_500
 
 
-@pytest.mark.parametrize("how", ["cancel", "timeout"])
-def test_what_a_stopped_step_has_under_way_at_spark_is_stopped(driver, steps, pid_file, how):
-    fields = {**SPARK, "timeout_s": 8.0} if how == "timeout" else SPARK
-    assignment = steps("slow_job", fields, file=str(pid_file), seconds=100)
+def test_what_a_cancelled_step_has_under_way_at_spark_is_stopped(driver, steps, pid_file):
+    assignment = steps("slow_job", SPARK, file=str(pid_file), seconds=100)
     pid = begun(driver, assignment, pid_file)
-    if how == "cancel":
-        driver.target.cancel(assignment.attempt)
-    answer = driver.answer(assignment.attempt, 30)
-    assert answer.failure.kind is (FailureKind.TIMEOUT if how == "timeout" else FailureKind.CANCELLED)
+    driver.target.cancel(assignment.attempt)
+    answer = driver.answer(assignment.attempt)
+    assert answer.failure.kind is FailureKind.CANCELLED
+    assert_stopped(answer, pid, driver, steps)
+
+
+@on_server
+def test_what_a_step_that_takes_too_long_has_under_way_at_spark_is_stopped(driver, steps, pid_file):
+    assignment = steps("slow_job", {**SPARK, "timeout_s": 8.0}, file=str(pid_file), seconds=100)
+    pid = begun(driver, assignment, pid_file)
+    answer = driver.answer(assignment.attempt)
+    assert answer.failure.kind is FailureKind.TIMEOUT
+    assert_stopped(answer, pid, driver, steps)
+
+
+def assert_stopped(answer, pid, driver, steps):
     assert "not known" not in answer.failure.message
     assert gone(pid, driver)
     assert isinstance(driver.run(steps("double", x=1)), AttemptSucceeded), "the slot is free"
@@ -194,8 +205,8 @@ def test_a_step_of_two_processors_has_two_tasks_to_itself(driver, steps, tmp_pat
     assert ended[1].started_at >= ended[0].ended_at
 
 
-def test_a_killed_executor_loses_its_attempt_once_and_no_other(driver, spark, steps, tmp_path):
-    only("spark:", spark)
+@on_cluster
+def test_a_killed_executor_loses_its_attempt_once_and_no_other(driver, steps, tmp_path):
     files = [tmp_path / f"pid{number}" for number in range(2)]
     until = tmp_path / "until"
     sleepers = [steps("touch_and_wait", file=str(file), until=str(until)) for file in files]
@@ -212,9 +223,9 @@ def test_a_killed_executor_loses_its_attempt_once_and_no_other(driver, spark, st
     assert isinstance(driver.run(steps("double", x=1), STARTS_WITHIN_S), AttemptSucceeded)
 
 
+@on_server
 def test_executors_without_our_disk_are_sent_what_they_need(spark, steps, datastore, tmp_path):
     """As if on another machine: the datastore's folder is not where the executors look."""
-    only("sc:", spark)
     hidden = HiddenDatastore(datastore.folder)
     with driving(target_at(spark, hidden, tmp_path)) as driver:
         answer = driver.run(steps("double", x="ab" * 100_000), STARTS_WITHIN_S)
@@ -234,30 +245,30 @@ def newest_driver():
     return max((one for one in children if "spark.driver" in str(one.cmdline())), key=psutil.Process.create_time)
 
 
+@on_cluster
 def test_a_killed_driver_loses_what_runs_another_does_the_rest_and_closing_leaves_nothing(
-    spark, steps, datastore, tmp_path, pid_file
+    kept, driver, steps, tmp_path, pid_file
 ):
-    only("spark:", spark)
-    with driving(target_at(spark, datastore, tmp_path)) as driver:
-        assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
-        pid = begun(driver, assignment, pid_file)
-        session = steps("slow_job", SPARK, file=str(tmp_path / "session"), seconds=60)
-        begun(driver, session, tmp_path / "session")
-        next(one for one in newest_driver().children() if "java" in one.name()).kill()
-        answers = [driver.answer(one.attempt) for one in (assignment, session)]
-        assert [one.failure.kind for one in answers] == [FailureKind.LOST] * 2, answers
-        assert gone(pid, driver)
+    """The last that uses this target: it is closed."""
+    assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
+    pid = begun(driver, assignment, pid_file)
+    session = steps("slow_job", SPARK, file=str(tmp_path / "session"), seconds=60)
+    begun(driver, session, tmp_path / "session")
+    next(one for one in newest_driver().children() if "java" in one.name()).kill()
+    answers = [driver.answer(one.attempt) for one in (assignment, session)]
+    assert [one.failure.kind for one in answers] == [FailureKind.LOST] * 2, answers
+    assert gone(pid, driver)
 
-        pid_file.unlink()
-        assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
-        pid = begun(driver, assignment, pid_file)
-        theirs = [newest_driver(), *newest_driver().children(recursive=True)]
-        driver.target.close()
-        answer = driver.answer(assignment.attempt)
-        assert answer.failure.kind is FailureKind.CANCELLED
-        assert "not known" not in answer.failure.message
-        assert not alive(pid)
-        assert [one for one in theirs if alive(one.pid)] == []
+    pid_file.unlink()
+    assignment = steps("touch_and_sleep", file=str(pid_file), seconds=60)
+    pid = begun(driver, assignment, pid_file)
+    theirs = [newest_driver(), *newest_driver().children(recursive=True)]
+    kept.inner.close()
+    answer = driver.answer(assignment.attempt)
+    assert answer.failure.kind is FailureKind.CANCELLED
+    assert "not known" not in answer.failure.message
+    assert not alive(pid)
+    assert [one for one in theirs if alive(one.pid)] == []
 
 
 ORCHESTRATOR = """
@@ -315,8 +326,8 @@ def test_a_master_that_is_not_there_is_named_and_not_waited_for_again(steps, dat
         assert "nobody answers there" in answer.failure.message
 
 
+@on_server
 def test_executors_of_another_python_are_named(spark, steps, datastore, tmp_path):
-    only("sc:", spark)
     other = tmp_path / "python9"
     with driving(target_at(spark, datastore, tmp_path, python=str(other))) as driver:
         answer = driver.run(steps("double", x=1), STARTS_WITHIN_S)
@@ -324,8 +335,8 @@ def test_executors_of_another_python_are_named(spark, steps, datastore, tmp_path
     assert "name one that they have by `python`" in answer.failure.message
 
 
+@on_server
 def test_an_attempt_for_which_there_is_no_room_fails_with_what_is_lacking(spark, steps, datastore, tmp_path):
-    only("sc:", spark)
     with driving(target_at(spark, datastore, tmp_path, no_workers_timeout_s=1.0, tasks=1)) as driver:
         answer = driver.run(steps("double", {"cpus": 64.0}, x=1), STARTS_WITHIN_S)
     assert answer.failure.kind is FailureKind.WORLD
