@@ -148,6 +148,16 @@ class ConnectServer(SparkProcesses):
     options = {"connect_timeout_s": 150.0}  # noqa: RUF012 - nobody changes it
 
 
+class InTheDriver:
+    """Spark in a target's own driver: there is nothing to start before."""
+
+    master = "local[2]"
+    options = {"conf": CONF, "connect_timeout_s": 150.0}  # noqa: RUF012 - nobody changes it
+
+    def remove(self):
+        """Nothing is left to remove."""
+
+
 class KeptOpen:
     """A target that stays open from test to test, because Spark takes seconds to start: a port around a started one.
 

@@ -28,8 +28,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module", params=["standalone", "connect"])
 def spark(request):
-    """A cluster, or a server."""
-    running = {"standalone": spark_cluster.StandaloneCluster, "connect": spark_cluster.ConnectServer}[request.param]()
+    """A cluster, a server, or what needs neither."""
+    running = {
+        "standalone": spark_cluster.StandaloneCluster,
+        "connect": spark_cluster.ConnectServer,
+        "local": spark_cluster.InTheDriver,
+    }[request.param]()
     yield running
     running.remove()
 
@@ -289,7 +293,9 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("spark", ["connect", "local"], indirect=True, scope="module")
 def test_a_killed_orchestrator_leaves_nothing_behind(spark, tmp_path, pid_file):
+    """That executors elsewhere end with their driver is shown above, where a driver is killed."""
     script, steps = tmp_path / "orchestrator.py", tmp_path / "their_steps.py"
     script.write_text(textwrap.dedent(ORCHESTRATOR))
     steps.write_text(STEPS)
