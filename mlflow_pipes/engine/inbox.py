@@ -24,6 +24,7 @@ class Inbox:
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
         self._writer: int | None = writer
+        self._closing = threading.RLock()  # a signal handler may come while its own thread holds it
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
         self._watched: frozenset[int] = frozenset()
@@ -37,11 +38,9 @@ class Inbox:
 
     def wake(self) -> None:
         """End a wait that is going on, or the next one."""
-        writer = self._writer
-        if writer is None:
-            return  # the run is over; the descriptor's number may stand for something else by now
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups already
-            os.write(writer, b"\0")
+        with self._closing, contextlib.suppress(BlockingIOError):  # full of wake-ups already
+            if self._writer is not None:  # else the run is over; its number may stand for something else by now
+                os.write(self._writer, b"\0")
 
     def take_all(self) -> Iterator[TargetEvent]:
         """Yield the events that are there, oldest first, also those that arrive meanwhile."""
@@ -70,9 +69,10 @@ class Inbox:
 
     def close(self) -> None:
         """Free the descriptors. Events and wake-ups that come later are ignored; idempotent."""
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
+        with self._closing:
+            writer, self._writer = self._writer, None
+            if writer is None:
+                return
+            os.close(writer)
         self._selector.close()
         os.close(self._reader)
-        os.close(writer)

@@ -16,11 +16,14 @@ pytestmark = pytest.mark.integration
 
 FLOW = """
 import time
+from pathlib import Path
 from mlflow_pipes import current_run, pipeline, step
 
 @step
 def nap(name: str, seconds: float) -> str:
     for beat in range(int(20 * seconds)):
+        if Path(__file__).with_name("woken").exists():
+            break
         if beat % 4 == 0:
             print(f"{name} beats {beat}", flush=True)
             current_run().progress(beat, 20 * seconds, "asleep")
@@ -137,21 +140,28 @@ def test_the_command_stops_parts_and_waits_for_their_end(project):
 
 @pytest.mark.usefixtures("sqlite_alone")
 def test_a_run_that_waits_for_anothers_work_says_so_and_shows_its_lines(project):
-    first = begin(project, "run", "flow.py:shared")
+    words = ("run", "flow.py:shared", "--seconds", "90")
+    first = begin(project, *words)
     with Workspace.open(project) as workspace:
         owner = wait_for(workspace, running("nap"))
-        second = begin(project, "run", "flow.py:shared")
+        second = begin(project, *words)
         waiter = wait_for(workspace, lambda run: run.id != owner.id and any(one.reason for one in run.steps))
         assert waiter.step("nap").status == "looking-up"
         assert waiter.step("nap").reason.startswith(f"waits for run {owner.id[:8]} on ")
-        lines = [json.loads(line) for line in pipes(project, "logs", "-f", waiter.id, "nap", "--json").splitlines()]
+        following = begin(project, "logs", "-f", waiter.id, "nap", "--json")
+        shown = []
+        while sum(" beats " in line for line in shown) < 2:
+            shown.append(next(following.stdout))
+        (project / "woken").touch()
+        rest, _ = following.communicate(timeout=30)
+        lines = [json.loads(line) for line in [*shown, *rest.splitlines()]]
     told, _ = second.communicate(timeout=30)
     first.communicate(timeout=30)
     assert f"waits for run {owner.id[:8]} on " in told
     assert "reused" in told
     of_owner = [line for line in lines if line["run"] == owner.id]
     assert [line["text"] for line in of_owner if line["stream"] == "stdout"][:2] == ["shared beats 0", "shared beats 4"]
-    assert any(line["text"].endswith("of 200 asleep") for line in of_owner if line["stream"] == "progress")
+    assert any(line["text"].endswith("of 1800 asleep") for line in of_owner if line["stream"] == "progress")
     assert f"waits for run {owner.id[:8]}" in "".join(line["text"] for line in lines if line["run"] == waiter.id)
 
 

@@ -12,7 +12,7 @@ from mlflow_pipes.cli import app
 from mlflow_pipes.workspace.publishing import sync
 from tests.told import TALKER, check_told, told
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ledger_in_workspace")]
 
 
 @pytest.fixture(scope="module")
