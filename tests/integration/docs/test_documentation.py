@@ -31,7 +31,7 @@ def run_shell(command: str, folder: Path) -> subprocess.CompletedProcess:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {**os.environ, "PATH": path, "PIPES_DISPLAY": "plain", "COLUMNS": "140", "NO_COLOR": "1"}
     return subprocess.run(
-        command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, timeout=100, check=False
+        command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, timeout=200, check=False
     )
 
 
