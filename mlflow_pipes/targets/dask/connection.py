@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import pickle
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -24,6 +26,7 @@ from mlflow_pipes.targets.dask.members import Member, Wanted, members_of
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 
 _TRY_S, _TRY_EVERY_S = 2.0, 0.2
+_LOOK_EVERY_S = 0.1  # for whether the scheduler is gone while it is asked
 _clients_log = logging.getLogger("distributed.client")
 
 
@@ -57,6 +60,7 @@ class Connection:
         self._is_wanted = is_wanted
         self._stack = ExitStack()
         self._cluster: Any = None
+        self._members: dict[str, Member] = {}
         try:
             self.client = self._connected()
             self.client.subscribe_topic(self.topic, self._take)
@@ -71,9 +75,20 @@ class Connection:
         return bool(self.client.status != "running")
 
     def members(self) -> dict[str, Member]:
-        """Return the workers that are there now. Raises what a lost connection raises."""
+        """Return the workers that are there now; those that were last seen when the scheduler is gone.
+
+        The client's own ``scheduler_info()`` tries for half a minute to reach one that is gone.
+        """
         asks = inspect.signature(self.client.scheduler_info).parameters
-        return members_of(self.client.scheduler_info(**({"n_workers": -1} if "n_workers" in asks else {})))
+        question = self.client.scheduler.identity(**({"n_workers": -1} if "n_workers" in asks else {}))
+        asked = asyncio.run_coroutine_threadsafe(question, self.client.loop.asyncio_loop)
+        while not wait([asked], _LOOK_EVERY_S).done:
+            if self.is_lost:
+                asked.cancel()
+                return self._members
+        with suppress(OSError):  # the client notices as well, and is_lost tells
+            self._members = members_of(asked.result())
+        return self._members
 
     def send(self, place: Wanted, setup: bytes, bundles: Mapping[str, Sequence[bytes]]) -> list[Any]:
         """Have workers take bundles of messages to stations, by the keys of their tasks; returns a future for each.

@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from mlflow_pipes.machine import daemons
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.machine.processes import this_host
 from mlflow_pipes.machine.whole_files import write_whole
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.targets.dask.addresses import refusal
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.target import DaskTarget

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.wording import bytes_in
 
 LOCAL = "distributed.LocalCluster"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_pipes.errors import PipesError, TargetError
+from mlflow_pipes.errors import TargetError
 from mlflow_pipes.model.attempt import (
     Assignment,
     AttemptId,
@@ -22,16 +22,15 @@ from mlflow_pipes.model.attempt import (
     FailureKind,
     TargetEvent,
 )
-from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.dask.answers import Answers
 from mlflow_pipes.targets.dask.members import Load, Member, Wanted, gave_up, shortage, wanted
 from mlflow_pipes.targets.dask.patience import Patience
 from mlflow_pipes.targets.dask.plan import ClusterPlan
 from mlflow_pipes.targets.dask.stopping import Stopping, leave
 from mlflow_pipes.targets.dask.tasks import Pace, Task, task_key
-from mlflow_pipes.targets.station.messages import Packer, setup_of
+from mlflow_pipes.targets.station.messages import setup_of
+from mlflow_pipes.targets.station.parcels import Parcels, why_unsent
 from mlflow_pipes.worker.secrets import PREFIX
-from mlflow_pipes.worker.sources import SourceChangedError
 
 if TYPE_CHECKING:
     from mlflow_pipes.content import FileMemo
@@ -109,8 +108,7 @@ class DaskTarget:
         self._plan = ClusterPlan(
             address, security or {}, cluster, arguments or {}, workers, minimum, maximum, idle_s, connect_timeout_s
         )
-        own = [checkout, scratch, *([Path(workspace)] if workspace else []), *_folder_of(datastore)]
-        self._packer = Packer(Snapshots(datastore, memo, own).shipped)
+        self._parcels = Parcels(datastore, memo, [checkout, scratch, workspace])
         self._something = threading.Event()
         self._answers = Answers(self._something.set)
         self._tasks, self._pace = self._answers.tasks, self._answers.pace
@@ -262,15 +260,11 @@ class DaskTarget:
 
     def _is_packed(self, task: Task) -> bool:
         try:
-            task.message = self._packer.pack(task.assignment)
+            task.message = self._parcels.message(task.assignment)
             return True
-        except SourceChangedError as error:
-            self._answers.fail(task, FailureKind.SOURCE_CHANGED, str(error))
-        except PipesError as error:
-            self._answers.fail(task, FailureKind.WORLD, str(error))
-        except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
-            self._answers.fail(task, FailureKind.WORLD, f"cannot be sent to a worker: {error}")
-        return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this attempt's
+            self._answers.fail(task, *why_unsent(error, "a worker"))
+            return False
 
     def _send(self, connection: Connection, place: Wanted, group: Sequence[Task]) -> None:
         bundles = list(self._pace.bundles(group, sum(member.threads for member in self._members.values())))
@@ -393,8 +387,3 @@ class DaskTarget:
         if not connection.is_lost:
             leave(connection, self._cancel_patience_s)
         connection.close()
-
-
-def _folder_of(datastore: Datastore) -> list[Path]:
-    folder = getattr(datastore, "folder", None)
-    return [] if folder is None else [Path(folder)]

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ pytest.importorskip("distributed")
 from distributed import LocalCluster, Security
 
 from mlflow_pipes.targets.dask import DaskTarget
+from mlflow_pipes.targets.dask.connection import Connection
 
 pytestmark = [
     pytest.mark.integration,
@@ -270,6 +272,28 @@ def test_a_killed_nanny_and_a_restarted_scheduler_lose_attempts_and_never_hang(
         assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
         assert [len(driver.answers(one.attempt)) for one in (first, second)] == [1, 1]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_who_asks_for_the_workers_does_not_wait_for_a_scheduler_that_is_gone(processes, datastore, tmp_path):
+    """Dask's client itself tries to reach it for half a minute."""
+    scheduler = processes.scheduler()
+    processes.worker()
+    plan = target_at(processes.address, datastore, tmp_path, connect_timeout_s=60)._plan
+    connection = Connection(plan, lambda *_: None, lambda _: None)
+    try:
+        connection.client.wait_for_workers(1, timeout=60)
+        known = connection.members()
+        assert len(known) == 1
+        scheduler.kill()
+        scheduler.wait()
+        found = []
+        asking = threading.Thread(target=lambda: found.append(connection.members()), daemon=True)
+        asking.start()
+        asking.join(15)
+        assert found == [known]
+        assert connection.is_lost
+    finally:
+        connection.close()
 
 
 def test_what_waits_for_a_larger_worker_is_answered_when_the_scheduler_goes_away(
