@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.model.publication import Publication, Receipt
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.tracking import client_models
 from mlflow_pipes.tracking.batches import batches
 from mlflow_pipes.tracking.embedded import deleted_experiment

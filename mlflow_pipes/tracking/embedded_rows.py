@@ -6,10 +6,11 @@ The tables are those of ``mlflow.store.tracking.dbmodels.models`` at the revisio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.digests import digest_record
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.tracking.names import clean_key
 
 if TYPE_CHECKING:

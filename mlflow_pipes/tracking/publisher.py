@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from mlflow_pipes.errors import TrackingError
 from mlflow_pipes.model.publication import Publication, Receipt
 from mlflow_pipes.ports import Datastore, Outbox
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def keep_publishing(
     publisher: Publisher,
     *,
     has_live_run: Callable[[], bool],
-    pace: Pace = Pace(),
+    pace: Pace = Pace(),  # noqa: B008 - a record
     stop: threading.Event | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] | None = None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 from mlflow_pipes.model.artifact import Leaf
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.tracking.names import TAG_CHARACTERS
 from mlflow_pipes.wording import clipped
 

@@ -143,11 +143,23 @@ def sync(folder: Path, uri: str | None = None, *, ledger: PostgresqlPlace | None
     Raises:
         TrackingError: MLflow does not take it, or another publisher does not end.
     """
+    with publisher_ended(folder, wait_s):
+        return _sync(folder, uri, ledger)
+
+
+@contextmanager
+def publisher_ended(folder: Path, wait_s: float = 60.0) -> Iterator[None]:
+    """Ask the background publisher to end, and keep others from beginning for the time of the block.
+
+    Raises:
+        TrackingError: it does not end within *wait_s* seconds.
+    """
     deadline = time.monotonic() + wait_s
     while True:
         with _sole_publisher(folder) as alone:
             if alone:
-                return _sync(folder, uri, ledger)
+                yield
+                return
             _ask_to_end(folder)
         if time.monotonic() > deadline:
             raise TrackingError(
@@ -278,18 +290,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.Formatter.converter = time.gmtime
+    from mlflow_pipes.machine.garbage import collected_rarely, end_quickly
+    from mlflow_pipes.machine.priority import give_way
     from mlflow_pipes.tracking.quiet import settle
     from mlflow_pipes.workspace.ledger.place import parse_place
 
-    os.nice(19)
+    end_quickly()
+    give_way()
     settle()
     try:
         written = os.environ.pop(_LEDGER, None)
         place = parse_place(written, os.environ, _LEDGER) if written else None
-        lock = os.environ.pop(_LOCK, None)
-        return publish(
-            given.folder.resolve(), os.environ.pop(_URI, None), place=place, lock=None if lock is None else int(lock)
-        )
+        uri, lock = os.environ.pop(_URI, None), os.environ.pop(_LOCK, None)
+        with collected_rarely():
+            return publish(given.folder.resolve(), uri, place=place, lock=None if lock is None else int(lock))
     except PipesError as error:
         _logger.error("%s", error)  # noqa: TRY400 - the message says it all
         return error.exit_code
