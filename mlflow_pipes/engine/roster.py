@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 
 from mlflow_pipes.engine.run_targets import RunTargets
 from mlflow_pipes.model.graph import GroupNode, StepNode
@@ -17,7 +17,7 @@ class Roster:
         targets: compute targets by name.
         routing: says which target each step goes to.
         estimates: last known durations in seconds by node id.
-        new_id: gives ids of 32 hex digits.
+        new_ids: ids of 32 hex digits for the runs of steps, without end.
 
     Attributes:
         nodes: by id.
@@ -31,7 +31,7 @@ class Roster:
         targets: RunTargets,
         routing: Routing,
         estimates: Mapping[str, float],
-        new_id: Callable[[], str],
+        new_ids: Iterator[str],
     ) -> None:
         self.nodes: dict[str, StepNode] = {}
         self.target_of: dict[str, str] = {}
@@ -41,7 +41,7 @@ class Roster:
         self._routing = routing
         self._estimates = estimates
         self._default_s = run_default_estimate_s(estimates)
-        self._new_id = new_id
+        self._new_ids = new_ids
 
     def add(self, groups: Mapping[str, GroupNode], nodes: Mapping[str, StepNode]) -> None:
         """Take in a graph, or what grew.
@@ -57,7 +57,7 @@ class Roster:
         self.named_by.update({node: choice.named_by for node, choice in choices.items() if choice != fallback})
         self.nodes.update(nodes)
         for name in [*groups, *nodes]:
-            self.step_run_ids[name] = self._new_id()
+            self.step_run_ids[name] = next(self._new_ids)
 
     def ranks(self, nodes: Mapping[str, StepNode]) -> Mapping[str, float]:
         """Return the length in seconds of each node's critical path among *nodes*."""
