@@ -6,9 +6,10 @@ import io
 import os
 import socket
 import sys
+import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,7 +25,7 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.targets.lines import Lines
 from mlflow_pipes.targets.own_use import OwnUse
 from mlflow_pipes.worker.execute import execute
-from mlflow_pipes.worker.logs import lines_to
+from mlflow_pipes.worker.logs import info_written, lines_to
 from mlflow_pipes.worker.secrets import Mask, values
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mlflow_pipes.model.attempt import Assignment, AttemptId, TargetEvent
     from mlflow_pipes.ports import Datastore
 
+_turn = threading.RLock()
+
 
 class InlineTarget:
     """Attempts one after the other, inside ``poll``, in the thread that calls it.
@@ -41,6 +44,8 @@ class InlineTarget:
     A breakpoint in a step stops there. What a step writes with Python's ``sys.stdout`` and ``sys.stderr`` is shown as
     it is written and reported as log lines too. An attempt cannot be killed: ``timeout_s`` has no effect, and only
     attempts that have not begun are cancelled. Ctrl-C inside a step cancels its attempt and goes on to the caller.
+    An attempt has the process's environment, folder, streams and MLflow's state for itself: where several threads run
+    inline, their attempts take turns.
 
     Args:
         name: the target's name.
@@ -72,10 +77,12 @@ class InlineTarget:
         self._worker = f"{name}/{os.getpid()}"
         self._host = socket.gethostname()
         self._use: OwnUse | None = None
+        self._started = ExitStack()
 
     def start(self, report: Callable[[TargetEvent], None]) -> None:
         """Make ready to take attempts."""
         self._report = report
+        self._started.enter_context(info_written())
 
     def capacity(self) -> Capacity:
         """Return that one attempt runs at a time, whatever it asks for."""
@@ -106,13 +113,15 @@ class InlineTarget:
     def poll(self) -> None:
         """Run one attempt, if any waits."""
         if self._waiting and self._report is not None:
-            self._run(self._waiting.popleft(), self._report)
+            with _turn:
+                self._run(self._waiting.popleft(), self._report)
 
     def close(self) -> None:
         """Drop what has not begun."""
         while self._waiting:
             self._answer_cancelled(self._waiting.popleft(), "the target was closed before it began")
         self._report = None
+        self._started.close()
         if self._use is not None:
             self._use.close()
             self._use = None

@@ -7,13 +7,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
 from mlflow_pipes.errors import StepError
 from mlflow_pipes.hints import hints_of
+from mlflow_pipes.machine.garbage import collected_rarely
 from mlflow_pipes.model.step import FunctionReference, ImportedFunction, PickledFunction
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.spark_session import session_parameters
 from mlflow_pipes.worker.context import importing
 from mlflow_pipes.worker.sources import SourceChangedError, Sources
@@ -135,7 +136,7 @@ def _module(reference: ImportedFunction) -> ModuleType:
         if reference.root and reference.root not in sys.path:
             sys.path.insert(0, reference.root)
         importlib.invalidate_caches()
-        with importing(reference.module):
+        with importing(reference.module), collected_rarely():
             importlib.import_module(reference.module)
         module = sys.modules[reference.module]
     if reference.file and not _same_file(getattr(module, "__file__", None), reference.file):

@@ -9,6 +9,8 @@ import sysconfig
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlflow_pipes.machine.shared_context import shared_context
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,16 +48,26 @@ class LineHandler(logging.Handler):
 
 @contextmanager
 def lines_to(write: Callable[[str], None]) -> Iterator[None]:
-    """Send log lines to *write* while it lasts; the root logger's level becomes INFO if the user left it alone."""
-    root = logging.getLogger()
-    before, level = logging.lastResort, root.level
+    """Send log lines to *write* while it lasts; those of level INFO are written inside of :func:`info_written`."""
+    before = logging.lastResort
     logging.lastResort = LineHandler(write)
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
+@shared_context
+@contextmanager
+def info_written() -> Iterator[None]:
+    """Let the root logger's level be INFO while it lasts, if the user left it alone; each change asks all loggers."""
+    root = logging.getLogger()
+    level = root.level
     lowered = not root.handlers and level == logging.WARNING
     if lowered:
         root.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logging.lastResort = before
         if lowered and root.level == logging.INFO:
             root.setLevel(level)

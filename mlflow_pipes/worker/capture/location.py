@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+from mlflow_pipes.quick_dataclasses import dataclass
 
 SCHEME = "pipes-capture"
 EXPERIMENT_ID = "0"  # the one experiment that a step sees; the pipeline decides the real one

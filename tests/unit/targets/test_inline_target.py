@@ -1,11 +1,13 @@
 """The inline target keeps the contract, and what is its own."""
 
 import sys
+import threading
 import uuid
+from contextlib import ExitStack
 
 import pytest
 
-from mlflow_pipes.model.attempt import FailureKind
+from mlflow_pipes.model.attempt import AttemptSucceeded, FailureKind, LogLine
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.targets.inline import InlineTarget
 from mlflow_pipes.testing.target_contract import TargetContract
@@ -87,6 +89,45 @@ def test_the_streams_are_the_callers_again_afterwards(inline, assign):
     before = sys.stdout, sys.stderr
     inline.run(assign("def f(): raise ValueError"))
     assert (sys.stdout, sys.stderr) == before
+
+
+TAKES_THE_PROCESS = """
+import os, time, mlflow
+
+def f(says: str):
+    os.environ["MINE"] = says
+    for _ in range(5):
+        time.sleep(0.01)
+        print(says)
+        mlflow.log_metric(says, 1)
+    assert os.environ["MINE"] == says
+"""
+
+
+def test_attempts_in_two_threads_take_turns(tmp_path):
+    """Each has the streams, the environment and MLflow's state of the process for itself."""
+    streams = sys.stdout, sys.stderr
+    with ExitStack() as both:
+        drivers, threads = {}, []
+        for says in ("one", "two"):
+            store = MemoryDatastore()
+            target = InlineTarget(says, store, checkout=tmp_path / "c", scratch=tmp_path / "s", capture_output=True)
+            drivers[says] = both.enter_context(driving(target))
+            file = tmp_path / f"speaks_{says}.py"
+            file.write_text(TAKES_THE_PROCESS)
+            target.submit(assignment_of(imported(file, "f"), store, {"says": says}))
+            threads.append(threading.Thread(target=target.poll))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for says, driver in drivers.items():
+        (answer,) = driver.answers()
+        assert isinstance(answer, AttemptSucceeded), answer
+        assert {metric.key for metric in answer.tracked.metrics} == {says}
+        lines = [(event.stream, event.text) for event in driver.events if isinstance(event, LogLine)]
+        assert lines == [("stdout", says)] * 5
+    assert (sys.stdout, sys.stderr) == streams
 
 
 def test_ctrl_c_in_a_step_cancels_it_and_reaches_the_caller(inline, assign):
