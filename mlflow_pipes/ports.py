@@ -114,7 +114,7 @@ class Ledger(Protocol):
         ...
 
     def heartbeat(self, run_id: str, now: float) -> Heartbeat:
-        """Tell that the run's orchestrator lives, renew its claims and tokens, and learn what others want of it."""
+        """Tell that the run's orchestrator lives, and with it its claims and tokens; learn what others want of it."""
         ...
 
     def estimates(self, pipeline: str) -> Mapping[str, float]:

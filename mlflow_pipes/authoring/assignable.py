@@ -12,13 +12,13 @@ import collections.abc
 import functools
 import numbers
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin
 
 from mlflow_pipes.authoring.reference import OutputRef, hint_of
 from mlflow_pipes.hints import NoneType, bare, is_named_tuple, is_typed_dict, is_union, members
 from mlflow_pipes.model.graph import PathItem
+from mlflow_pipes.quick_dataclasses import dataclass
 
 SCALARS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, NoneType})
 # as content's table codec has them: what it stores, and what it gives to whoever asks for it

@@ -13,11 +13,12 @@ from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.hints import NoneType, hints_of, is_named_tuple, show
 from mlflow_pipes.model.artifact import CollectionKind
 from mlflow_pipes.model.graph import Constant, Outcome, PathItem
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.spark_session import mentions_frames, session_parameters
 from mlflow_pipes.wording import clipped
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Nest:
     """A list, tuple, dict or record with references in it; becomes a ``Gather`` when nodes have their names."""
 

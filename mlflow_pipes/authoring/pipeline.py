@@ -33,6 +33,7 @@ from mlflow_pipes.authoring.step import Step, checked_function, function_name
 from mlflow_pipes.errors import ArgumentError, GraphError, suggest
 from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.graph import HookTime
+from mlflow_pipes.quick_dataclasses import dataclass
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +56,7 @@ class PipelineOptions(TypedDict, total=False):
     environment: str | Environment | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class PipelineSettings:
     """All that is said about a pipeline besides its function."""
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 from mlflow_pipes.errors import ArgumentError, DeclarationError, suggest
 from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.step import RetryPolicy, ReuseMode, StepOptions
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.wording import bytes_in
 
 Errors: TypeAlias = type[BaseException] | Iterable[type[BaseException]]
@@ -41,7 +42,7 @@ class CallOptions(TypedDict, total=False):
     environment: str | Environment | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that is said about a step besides its function."""
 

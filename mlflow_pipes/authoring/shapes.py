@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 
 from mlflow_pipes.hints import NoneType, bare, field_hints, is_named_tuple, is_typed_dict, is_union, members
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 class Kind(Enum):
@@ -25,7 +26,7 @@ class Kind(Enum):
     KEYED = "typed dict"  # keys, known
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Shape:
     """The parts of a value.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
@@ -12,6 +11,7 @@ from mlflow_pipes.digests import Digest, digest_bytes
 from mlflow_pipes.errors import BlobCorruptError, UnstorableOutputError
 from mlflow_pipes.model.artifact import Leaf
 from mlflow_pipes.ports import Datastore
+from mlflow_pipes.quick_dataclasses import dataclass
 
 Pieces: TypeAlias = Iterable[bytes | memoryview]
 

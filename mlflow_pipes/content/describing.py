@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from mlflow_pipes.content.codec import Described
 from mlflow_pipes.content.registry import named
 from mlflow_pipes.errors import PipesError
@@ -18,6 +20,6 @@ def describe(artifact: Artifact) -> str:
         codec = named(artifact.codec)
     except PipesError:  # a third party's codec that is not installed here
         return f"{artifact.codec} {artifact.form}".rstrip()
-    if isinstance(codec, Described):
-        return codec.describe(artifact)
+    if hasattr(codec, "describe"):  # to ask isinstance for the protocol takes 10 µs, and it is asked for each step
+        return cast(Described, codec).describe(artifact)
     return f"{artifact.codec} {artifact.form}".rstrip() + f", {artifact.digest.size_bytes:,} bytes"

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mlflow_pipes.errors import ConfigurationError, NotFoundError, WorldError
 from mlflow_pipes.fingerprint.distributions import canonical
 from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.model.environment import Environment, ResolvedEnvironment
+from mlflow_pipes.quick_dataclasses import dataclass
 
 # Runs in the other Python, whatever its version.
 _QUESTION = """

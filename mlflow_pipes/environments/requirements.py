@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_pipes.digests import digest_record
@@ -21,6 +20,7 @@ from mlflow_pipes.errors import ConfigurationError, NotFoundError, WorldError
 from mlflow_pipes.fingerprint.distributions import canonical
 from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.model.environment import Environment
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _INCLUDE = re.compile(r"(?:-r|--requirement)[=\s]*(.+)")
 _CONSTRAIN = re.compile(r"(?:-c|--constraint)[=\s]*(.+)")

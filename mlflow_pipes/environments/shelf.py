@@ -8,13 +8,14 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 
 from mlflow_pipes.environments.programs import handing_on
 from mlflow_pipes.errors import WorldError
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.machine.whole_files import write_whole
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _DONE = "built.json"  # written last: a folder without it is half-built
 _PLAN = ".recipe.json"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from mlflow_pipes.fingerprint.normalise import Function, bound_name, meaningful, shows_annotations
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _DYNAMIC = frozenset({"getattr", "import_module", "__import__", "eval", "exec", "globals"})
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

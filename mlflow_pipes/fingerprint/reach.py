@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, TypeAlias
 
 from mlflow_pipes.digests import Part, digest_record
 from mlflow_pipes.model.step import CodeLeaf
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import linecache
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
@@ -26,6 +26,7 @@ from mlflow_pipes.fingerprint.normalise import (
     digest_of_body,
     digest_of_code,
 )
+from mlflow_pipes.quick_dataclasses import dataclass
 
 # A file written this shortly before it was read may be written again without its time stamp changing.
 _RACY_NS = 50_000_000

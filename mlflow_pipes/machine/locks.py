@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 
 
+def locked(file: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None:
+    """Return a descriptor that holds the lock of *file*, which is made when missing; None when others hold it.
+
+    The kernel frees it when the descriptor is closed, at the latest when this process and who inherited it have ended.
+
+    Args:
+        file: in a folder that is there.
+        how: as of flock(2); by default for this process alone, and without waiting.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 @contextmanager
 def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[int]:
     """Hold the lock of *file* for the time of the block; the kernel frees it when the process dies.
@@ -28,19 +49,12 @@ def exclusive(file: Path, *, what: str, timeout_s: float) -> Iterator[int]:
         WorldError: another process held the lock for *timeout_s* seconds; *what* names the work in the message.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + timeout_s
+    while (descriptor := locked(file)) is None:
+        if time.monotonic() > deadline:
+            raise WorldError(f"{what}: another process has been at it for {timeout_s:g} s (it holds {file}); try again")
+        time.sleep(_POLL_S)
     try:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WorldError(
-                        f"{what}: another process has been at it for {timeout_s:g} s (it holds {file}); try again"
-                    ) from None
-                time.sleep(_POLL_S)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from blake3 import blake3
 
 from mlflow_pipes.digests import Digest, digest_record
+from mlflow_pipes.quick_dataclasses import dataclass
 
 CollectionKind: TypeAlias = Literal["list", "tuple", "dict", "record"]
 

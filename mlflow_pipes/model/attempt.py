@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -11,6 +11,7 @@ from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.environment import ResolvedEnvironment
 from mlflow_pipes.model.step import FunctionReference
 from mlflow_pipes.model.tracked import NOTHING_TRACKED, Tracked
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 class AttemptId(NamedTuple):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from mlflow_pipes.model.artifact import Artifact, CollectionKind
 from mlflow_pipes.model.step import StepDefinition, StepOptions
+from mlflow_pipes.quick_dataclasses import dataclass
 
 PathItem: TypeAlias = str | int
 HookTime: TypeAlias = Literal["on_success", "on_failure", "always"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlflow_pipes.model.artifact import Leaf
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.model.tracked import Metric
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

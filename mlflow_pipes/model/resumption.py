@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_pipes.model.attempt import FailureKind
+from mlflow_pipes.quick_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.artifact import Artifact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +13,7 @@ from mlflow_pipes.model.resumption import StoredCall
 from mlflow_pipes.model.step import CodeFingerprint
 from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensAwaited, TokensReturned
 from mlflow_pipes.model.tracked import Tracked
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 class Status(StrEnum):

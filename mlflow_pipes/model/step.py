@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from mlflow_pipes.model.environment import Environment, ResolvedEnvironment
+from mlflow_pipes.quick_dataclasses import dataclass
 
 ReuseMode: TypeAlias = Literal["content", "never"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # made by users, who look at its signature
 class RetryPolicy:
     """How often and when a failed or lost attempt is tried again.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
+
+from mlflow_pipes.quick_dataclasses import dataclass
 
 Amounts: TypeAlias = Mapping[str, float]
 Units: TypeAlias = Mapping[str, tuple[int, ...]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from mlflow_pipes.model.artifact import Leaf
+from mlflow_pipes.quick_dataclasses import dataclass
 
 MetricKind: TypeAlias = Literal["number", "text", "list", "table", "figure"]
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mlflow_pipes.machine.locks import locked
+
 _used: set[Path] = set()
 _joining = threading.Lock()
 
@@ -49,8 +51,8 @@ def _held(lock: Path) -> int:
     """Return a shared lock of a file that is still there when it is held."""
     while True:
         lock.parent.mkdir(mode=0o700, exist_ok=True)  # who was last may be removing it
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        descriptor = locked(lock, fcntl.LOCK_SH)
+        assert descriptor is not None  # it waited
         with suppress(FileNotFoundError):
             if os.path.samestat(lock.stat(), os.fstat(descriptor)):
                 return descriptor

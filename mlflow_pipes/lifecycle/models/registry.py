@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mlflow_pipes.lifecycle.models.folder import model_digest
 from mlflow_pipes.lifecycle.models.reading import CannotReadError, read_alias, sqlite_file
 from mlflow_pipes.lifecycle.models.version import DIGEST_TAG, ModelVersion, tags_of, version_of
 from mlflow_pipes.machine.locks import exclusive
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.tracking import embedded_schema
 
 if TYPE_CHECKING:

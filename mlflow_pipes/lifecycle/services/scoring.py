@@ -11,10 +11,10 @@ import datetime as dt
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import suggest
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.wording import clipped
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")

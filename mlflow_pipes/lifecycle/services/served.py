@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.lifecycle.services.plain import plain
 from mlflow_pipes.lifecycle.services.scoring import Column, RefusedError, Request
+from mlflow_pipes.quick_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

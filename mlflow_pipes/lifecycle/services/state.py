@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from mlflow_pipes.errors import ArgumentError
 from mlflow_pipes.machine.whole_files import write_whole
+from mlflow_pipes.quick_dataclasses import dataclass
 
 ServiceStatus: TypeAlias = Literal["running", "unhealthy", "dead", "stopped"]
 STATE_FILE = "service.json"
