@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow_pipes.engine.inputs import Inputs
     from mlflow_pipes.engine.loop import Engine
-    from mlflow_pipes.engine.recorder import random_id
+    from mlflow_pipes.engine.run_ids import ids_in_order, random_id
 
-_HOME = {"Engine": "loop", "Inputs": "inputs", "random_id": "recorder"}
+_HOME = {"Engine": "loop", "Inputs": "inputs", "ids_in_order": "run_ids", "random_id": "run_ids"}
 
-__all__ = ["Engine", "Inputs", "random_id"]
+__all__ = ["Engine", "Inputs", "ids_in_order", "random_id"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import assert_never
 
 from mlflow_pipes.engine.assignments import Assignments
-from mlflow_pipes.engine.awaited import Awaited
+from mlflow_pipes.engine.claims import Claims
 from mlflow_pipes.engine.effects import Effects, is_effect
 from mlflow_pipes.engine.endings import failure_of, outcome_of
 from mlflow_pipes.engine.growing import Growing
@@ -17,11 +17,10 @@ from mlflow_pipes.engine.growths import is_growth
 from mlflow_pipes.engine.inbox import Inbox
 from mlflow_pipes.engine.inputs import Inputs
 from mlflow_pipes.engine.questions import Questions
-from mlflow_pipes.engine.recorder import NodeFacts, Recorder
+from mlflow_pipes.engine.recorder import Recorder
 from mlflow_pipes.engine.roster import Roster
 from mlflow_pipes.engine.run_targets import RunTargets, check_gives_spark, check_runs_environments
-from mlflow_pipes.engine.twins import Twins
-from mlflow_pipes.errors import InternalError, PipesError, TargetError, WorldError
+from mlflow_pipes.errors import PipesError, TargetError
 from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.attempt import (
     AttemptFailed,
@@ -38,22 +37,10 @@ from mlflow_pipes.model.attempt import (
     UsageSample,
 )
 from mlflow_pipes.model.graph import Graph, StepNode
-from mlflow_pipes.model.run import (
-    Answer,
-    Claimed,
-    EntryForgotten,
-    Held,
-    Hit,
-    KeyReleased,
-    Miss,
-    RunEnded,
-    RunStarted,
-    Status,
-)
+from mlflow_pipes.model.run import RunEnded, RunStarted, Status
 from mlflow_pipes.model.tokens import TokensAwaited, TokensGranted, TokensReturned, TokensShort
 from mlflow_pipes.ports import Clock
 from mlflow_pipes.scheduling import messages
-from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.shortage import shortage
 from mlflow_pipes.scheduling.state import RunState
 
@@ -113,9 +100,10 @@ class Conductor:
         self._clock = clock
         self._growing = growing
         self._questions = Questions(started.run_id, graph.priority, recorder)
-        self._twins = Twins()
-        self._awaited = Awaited()
-        self._facts: dict[str, NodeFacts] = {}
+        self._claims = Claims(
+            started.run_id, state.attempts, roster, inputs, recorder, effects, growing, self._questions, self.tell
+        )
+        self._facts = self._claims.facts
         self._events: deque[messages.Event] = deque()
         self._telling = False
         targets.on_opened = self._on_target_opened
@@ -133,7 +121,13 @@ class Conductor:
         """Ask the ledger until no answer leads to a further question, then begin the effects that it knows of."""
         while self._questions:
             for node, answer in self._questions.ask(now):
-                self._on_answer(node, answer, now)
+                match answer:
+                    case TokensGranted():
+                        self.tell(messages.Granted(node, answer.units), now)
+                    case TokensShort():
+                        self.tell(messages.Refused(node, shortage(answer, self._started.run_id)), now)
+                    case _:
+                        self._claims.answered(node, answer, now)
         if self._effects:
             self._recorder.exchange([], now)
             for command in self._effects.take():
@@ -141,12 +135,7 @@ class Conductor:
 
     def claims_lost(self, tokens: Iterable[int], now: float) -> None:
         """Take that other runs have taken over the claims with these fencing tokens."""
-        lost = set(tokens)
-        for node, facts in list(self._facts.items()) if lost else ():
-            if facts.token in lost:
-                facts.token = 0
-                self.tell(messages.ClaimLost(node), now)
-                self._landed(facts.key, node, now)
+        self._claims.lost(tokens, now)
 
     def break_off(self, message: str, unknown_effect: str, now: float) -> None:
         """Record of all that has not ended that it never will; of effects under way that they may have happened."""
@@ -196,8 +185,7 @@ class Conductor:
         facts.reused_from = None
         self._recorder.output_cached(node, event, facts, now)
         self._recorder.attempt_ended(event, self._roster.target_of[node.id], now)
-        facts.token = 0
-        self._landed(facts.key, node.id, now)
+        self._claims.end(node.id, now)
         if is_growth(event.output):
             self.tell(self._growing.returned(node, event.output, event.attempt.number, now), now)
         else:
@@ -241,7 +229,7 @@ class Conductor:
         for command in commands:
             match command:
                 case messages.LookUpNode():
-                    self._look_up(command, now)
+                    self._claims.look_up(command, now)
                 case messages.Submit() if is_effect(self._roster.nodes[command.node]):
                     self._effects.intend(command)
                 case messages.Submit():
@@ -257,50 +245,11 @@ class Conductor:
                 case messages.CancelAttempt():
                     self._cancel_attempt(command)
                 case messages.Release():
-                    self._release(command.node, now)
+                    self._claims.release(command.node, now)
                 case messages.Finish():
                     self._finish(command, now)
                 case _:
                     assert_never(command)
-
-    def _look_up(self, command: messages.LookUpNode, now: float) -> None:
-        node = self._roster.nodes[command.node]
-        known = self._facts.get(node.id)
-        if command.forget and known is not None:
-            self._recorder.add(EntryForgotten(known.key), now)
-        try:
-            arguments = self._inputs.arguments(node)
-        except PipesError as error:
-            self._unresolvable(node, error, now)
-            return
-        if node.maps is not None:
-            self._facts[node.id] = NodeFacts()
-            self.tell(self._growing.mapped(node, arguments, now), now)
-            return
-        inputs = {name: artifact.identity for name, artifact in arguments.items()}
-        key = action_key(node.step.code.digest, inputs)
-        self._facts[node.id] = NodeFacts(key=key, inputs=inputs, arguments=arguments)
-        if node.step.reuse == "never":
-            self._look_up_effect(node, key, now, lost=command.forget)
-        else:
-            self._questions.look_up(node.id, key, node.step.max_age_s)
-
-    def _look_up_effect(self, node: StepNode, key: str, now: float, *, lost: bool) -> None:
-        done = None if lost else self._effects.done(node, key)
-        if done is not None:
-            self._facts[node.id].note = f"it happened in run {done.run_id[:8]}, which this one resumes"
-            self._on_answer(node.id, Hit(key, done.output, done.step_run_id, now, 0.0), now)
-            return
-        warning = self._effects.warning(node, key)
-        self._facts[node.id].note = warning
-        self._say(node.id, warning and f"warning: it {warning}", now)
-        self.tell(messages.ToDo(node.id), now)
-
-    def _say(self, node: str, text: str, now: float) -> None:
-        """Say something about a step where its output is seen; nothing for an empty text."""
-        if text:
-            attempt = AttemptId(self._started.run_id, node, self.state.attempts(node) + 1)
-            self._recorder.line(LogLine(attempt, "pipes", text, now), now)
 
     def _cancel_attempt(self, command: messages.CancelAttempt) -> None:
         attempt = AttemptId(self._started.run_id, command.node, command.number)
@@ -310,16 +259,6 @@ class Conductor:
         moment = self._clock.now()
         failure = Failure(FailureKind.CANCELLED, "cancelled before it began")
         self._inbox.put(AttemptFailed(attempt, failure, moment, moment))
-
-    def _unresolvable(self, node: StepNode, error: PipesError, now: float) -> None:
-        producers: tuple[str, ...] = ()
-        kind = FailureKind.EXCEPTION
-        if isinstance(error, WorldError):
-            kind = FailureKind.INPUT
-            producers = self._inputs.incomplete_producers(node)
-        failure = Failure(kind, f"the arguments of step {node.id!r} cannot be formed: {error}")
-        self._facts.setdefault(node.id, NodeFacts())
-        self.tell(messages.Unresolvable(node.id, failure, producers), now)
 
     def _submit(self, command: messages.Submit) -> None:
         node = self._roster.nodes[command.node]
@@ -358,17 +297,6 @@ class Conductor:
         step_run_id = self._roster.step_run_ids[command.node]
         self._recorder.add(TokensAwaited(step_run_id, now - command.waited_s, now, command.amounts), now)
 
-    def _release(self, node: str, now: float) -> None:
-        facts = self._facts[node]
-        if facts.token:
-            self._recorder.add(KeyReleased(facts.key, facts.token), now)
-            facts.token = 0
-            self._landed(facts.key, node, now)
-
-    def _landed(self, key: str, node: str, now: float) -> None:
-        """Look again for the steps of this run that waited for *node* to make the output of their key."""
-        self._perform([messages.LookUpNode(waiting) for waiting in self._twins.land(key, node)], now)
-
     def _finish(self, command: messages.Finish, now: float) -> None:
         self.status = command.status
         output: Artifact | None = None
@@ -379,39 +307,3 @@ class Conductor:
             except PipesError as error:
                 self.status, message = Status.FAILED, f"the pipeline's output cannot be formed: {error}"
         self._recorder.add(RunEnded(self._started.run_id, self.status, now, output, message), now)
-
-    # --- the ledger ---------------------------------------------------------------------------------------------
-
-    def _on_answer(self, node: str, answer: Answer, now: float) -> None:
-        facts = self._facts[node]
-        match answer:
-            case TokensGranted():
-                self.tell(messages.Granted(node, answer.units), now)
-            case TokensShort():
-                self.tell(messages.Refused(node, shortage(answer, self._started.run_id)), now)
-            case Hit():
-                if not self._inputs.is_whole(answer.output):
-                    _log.warning("the stored output of step %r is incomplete; it is made again", node)
-                    self._perform([messages.LookUpNode(node, forget=True)], now)
-                    return
-                facts.reused_from = answer.step_run_id
-                self._awaited.came(node)
-                if is_growth(answer.output):
-                    self.tell(self._growing.returned(self._roster.nodes[node], answer.output, None, now), now)
-                else:
-                    self._inputs.outputs[node] = answer.output
-                    self.tell(messages.Known(node), now)
-            case Claimed() if (twin := self._twins.join(facts.key, node)) is not None:
-                self.tell(messages.HeldElsewhere(node, f"step {twin!r}"), now)
-            case Claimed():
-                facts.token = answer.token
-                facts.note, told = self._awaited.take_over(node)
-                self._say(node, told, now)
-                self.tell(messages.ToDo(node), now)
-            case Held():
-                self._say(node, self._awaited.wait(node, answer), now)
-                self.tell(messages.HeldElsewhere(node, f"run {answer.run_id[:8]} on {answer.host}"), now)
-            case Miss():
-                raise InternalError(f"the ledger did not claim the key of {node!r} as asked")
-            case _:
-                assert_never(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlflow_pipes.engine.assignments import Assignments
 from mlflow_pipes.engine.conductor import Conductor
@@ -54,7 +54,7 @@ class Engine:
         observers: see records and events as they happen.
         log: keeps what steps print.
         clock: gives the time.
-        new_id: gives ids of 32 hex digits.
+        new_ids: ids of 32 hex digits for the runs of steps, without end.
         chance: gives numbers in [0, 1).
         environ: environment variables for every attempt.
         supply: tokens, and shared targets: what all runs of the workspace share.
@@ -79,7 +79,7 @@ class Engine:
         observers: Sequence[RunObserver] = (),
         log: RunLog | None = None,
         clock: Clock,
-        new_id: Callable[[], str],
+        new_ids: Iterator[str],
         chance: Callable[[], float] = random.random,
         environ: Mapping[str, str] | None = None,
         supply: Supply = NOTHING_SHARED,
@@ -93,7 +93,7 @@ class Engine:
         self._ledger = ledger
         self._targets = RunTargets(targets, open_target)
         self._clock = clock
-        roster = Roster(self._targets, routing, ledger.estimates(graph.name), new_id)
+        roster = Roster(self._targets, routing, ledger.estimates(graph.name), new_ids)
         roster.add(graph.groups, graph.nodes)
         recorder = Recorder(
             started.run_id, graph.name, roster.step_run_ids, roster.named_by, ledger, log, Observers(observers)

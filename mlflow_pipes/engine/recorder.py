@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -318,8 +317,3 @@ class Recorder:
             ),
             now,
         )
-
-
-def random_id() -> str:
-    """Return 32 random hex digits, as MLflow's run ids are."""
-    return os.urandom(16).hex()

@@ -1,4 +1,4 @@
-"""Where every node of a run stands, and the moves that it can make. When to make which is ``state.RunState``'s."""
+"""Where every node of a run stands, how it is taken in and how it ends. When it does is ``state.RunState``'s to say."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from mlflow_pipes.errors import InternalError
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import ENDED, GOOD, Status
-from mlflow_pipes.model.tokens import Units
 from mlflow_pipes.scheduling.admission import RUN, Admission
 from mlflow_pipes.scheduling.containers import Containers
 from mlflow_pipes.scheduling.dependencies import Dependencies
-from mlflow_pipes.scheduling.messages import (
-    CancelAttempt,
-    Changed,
-    Command,
-    Granted,
-    LookUpNode,
-    Refused,
-    Release,
-    ReturnTokens,
-    Submit,
-    TokensCame,
-)
+from mlflow_pipes.scheduling.messages import CancelAttempt, Changed, Command, LookUpNode, Release, ReturnTokens
 from mlflow_pipes.scheduling.placement import TargetRoom
 from mlflow_pipes.scheduling.timers import Timers
 from mlflow_pipes.scheduling.tokens import Supply, TokenLine
@@ -39,6 +27,9 @@ class Board:
         open: how many nodes have not ended, besides hooks that wait for the end of the run.
         hooks: the nodes that wait for that.
         number: of each node's newest attempt.
+        rank: of each node; of those that could begin, the one with the least does.
+        admission: who has a place in limited containers.
+        to_offer: nodes whose turn may have come since something else has ended, or asks anew.
         claimed: nodes whose key this run holds; taken_over: those whose key another run has taken meanwhile.
         forget: nodes whose cache entry names an output that is gone.
         closed: steps whose returned calls have all ended, with the status derived from theirs; to be dealt with.
@@ -75,11 +66,11 @@ class Board:
         self.fail_fast = fail_fast
         self.stopping = False
         self.now = 0.0
-        self._rank: dict[str, tuple[int, float, int]] = {}
+        self.rank: dict[str, tuple[int, float, int]] = {}
         self._tolerated: set[str] = set()
-        self._to_offer: deque[str] = deque()
-        self._admission = Admission(self.containers.around)
-        self._admission.limit(RUN, max_parallel)
+        self.to_offer: deque[str] = deque()
+        self.admission = Admission(self.containers.around)
+        self.admission.limit(RUN, max_parallel)
         for name, capacity in capacities.items():
             self.open_target(name, capacity)
 
@@ -87,12 +78,6 @@ class Board:
         """Take in a target."""
         self.rooms[name] = TargetRoom(name, capacity)
         self.tokens.add_target(name, capacity)
-
-    def resize(self, name: str, capacity: Capacity) -> list[Command]:
-        """Take in that a target holds more or less, and begin what it has room for now."""
-        self.rooms[name].resize(capacity)
-        self.tokens.add_target(name, capacity)
-        return self.fill(name)
 
     def add(
         self,
@@ -116,7 +101,7 @@ class Board:
         below = 0.0 if grown is None else self._below(grown)
         ready = []
         for position, node in enumerate(nodes.values(), len(self.nodes)):
-            self._rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
+            self.rank[node.id] = (-node.options.priority, -(ranks.get(node.id, 0.0) + below), position)
             self.status[node.id] = Status.WAITING
             self.tokens.add(node.id, node.options, target_of[node.id])
             self._tolerated |= node.tolerated_parents
@@ -130,9 +115,9 @@ class Board:
         self.open += sum(node.hook is None for node in nodes.values())
         if grown is not None:
             self.leave_containers(grown)  # its place is for the calls that it returned
-            self._admission.limit(grown, self.nodes[grown].options.max_parallel)
+            self.admission.limit(grown, self.nodes[grown].options.max_parallel)
         for group in groups.values():
-            self._admission.limit(group.id, group.max_parallel)
+            self.admission.limit(group.id, group.max_parallel)
         self.closed.extend(self.containers.add(groups, nodes, grown))
         return self._first_ones_first(ready)
 
@@ -140,7 +125,7 @@ class Board:
         """Return nodes in the order in which they are to begin: of those looked up at once, the first begins first."""
         found = list(nodes)
         if len(found) > 1:
-            found.sort(key=self._rank.__getitem__)
+            found.sort(key=self.rank.__getitem__)
         return found
 
     def _below(self, grown: str) -> float:
@@ -151,7 +136,7 @@ class Board:
         longest = 0.0
         container: str | None = grown
         while container is not None:
-            after = [-self._rank[child][1] for child in self.dependencies.children(container)]
+            after = [-self.rank[child][1] for child in self.dependencies.children(container)]
             longest = max([longest, *after])
             container = self.containers.grown_around(container)
         return longest
@@ -163,117 +148,6 @@ class Board:
         forget = node in self.forget
         self.forget.discard(node)
         return [LookUpNode(node, forget)]
-
-    def enqueue(self, node: str) -> list[Command]:
-        """Have a node wait for its turn, and begin it if that has come."""
-        self.status[node] = Status.QUEUED
-        commands: list[Command] = []
-        if self._admission.admit(node, self._rank[node]):
-            commands = self._offer(node)
-        return commands if self.status[node] is Status.RUNNING else [Changed(node, Status.QUEUED), *commands]
-
-    def _offer(self, node: str) -> list[Command]:
-        target = self.target_of[node]
-        self.rooms[target].offer(node, self._rank[node], self.nodes[node].options)
-        return self.fill(target)
-
-    def offer_waiting(self) -> list[Command]:
-        """Begin what was let into limited containers, or may ask for tokens, since something else has ended."""
-        commands: list[Command] = []
-        while self._to_offer:
-            node = self._to_offer.popleft()
-            if self.status[node] is Status.QUEUED:
-                commands += self._offer(node)
-        return commands
-
-    def fill(self, target: str) -> list[Command]:
-        """Begin what a target has room for."""
-        commands: list[Command] = []
-        room = self.rooms[target]
-        while not self.stopping and (node := room.take()) is not None:
-            if not self._may_begin(node):
-                commands += self._leave_unbegun(node)
-            elif self.tokens.needs(node):
-                commands += self._ask_for_tokens(node)
-            else:
-                commands += self._begin(node, room.gpus_of(node))
-        return commands
-
-    def _may_begin(self, node: str) -> bool:
-        return self.status[node] is Status.QUEUED and node not in self.taken_over and not self.stopping
-
-    def _leave_unbegun(self, node: str) -> list[Command]:
-        """Free the room of a step that was cancelled while it waited for it, or whose key was taken over."""
-        commands = self.leave_room(node)
-        if self.tokens.needs(node):
-            commands += self._forget_tokens(node)
-        if self.status[node] is not Status.QUEUED:
-            return commands
-        self.leave_containers(node)
-        return commands + self.look_up(node)
-
-    def _begin(self, node: str, gpus: tuple[int, ...]) -> list[Command]:
-        self.status[node] = Status.RUNNING
-        number = self.number[node] = self.number.get(node, 0) + 1
-        if number == 1:
-            self.start_total(node)
-        submit = Submit(node, number, self.target_of[node], gpus)
-        return [submit, Changed(node, Status.RUNNING), *self.containers_started(node)]
-
-    # --- tokens ------------------------------------------------------------------------------------------------------
-
-    def _ask_for_tokens(self, node: str) -> list[Command]:
-        """Ask for the tokens of a step that has room, or have it wait with those that ask for the same."""
-        ask = self.tokens.ask(node, self._rank[node], self.now)
-        if ask is not None:
-            return [*self._withdraw(), ask]
-        self.rooms[self.target_of[node]].release(node)
-        reason = self.tokens.reason(node)
-        return [Changed(node, Status.QUEUED, reason)] if reason else []
-
-    def take_answer(self, answer: Granted | Refused) -> list[Command]:
-        """Begin a step that has room and was given its tokens; else have it wait, its room is for others then."""
-        node = answer.node
-        if not self.tokens.answered(node):
-            return []
-        target = self.target_of[node]
-        if not self._may_begin(node):
-            return [*self._leave_unbegun(node), *self.fill(target)]
-        if isinstance(answer, Granted):
-            return self._begin_with_tokens(node, answer.units)
-        news = self.tokens.refused(node, self._rank[node], answer.reason, self.now)
-        self.rooms[target].release(node)
-        told: list[Command] = [Changed(node, Status.QUEUED, answer.reason)] if news else []
-        return self._withdraw() + told + self.fill(target)
-
-    def _begin_with_tokens(self, node: str, units: Units) -> list[Command]:
-        waited_s = self.tokens.given(node, self.now)
-        came: list[Command] = [TokensCame(node, waited_s, self.tokens.amounts(node))] if waited_s > 0 else []
-        self._ask_next(self.tokens.next_after(node))
-        shared_gpus = tuple([unit for some in units.values() for unit in some])
-        return came + self._begin(node, shared_gpus or self.rooms[self.target_of[node]].gpus_of(node))
-
-    def _withdraw(self) -> list[Command]:
-        return [ReturnTokens(node) for node in self.tokens.take_withdrawn()]
-
-    def ask_again(self) -> None:
-        """Have those ask for tokens again whose time has come."""
-        self._to_offer += self.tokens.due(self.now)
-
-    def _ask_next(self, node: str | None) -> None:
-        if node is not None:
-            self._to_offer.append(node)
-
-    def _return_tokens(self, node: str) -> list[Command]:
-        """Give back what a step holds, or withdraw its request."""
-        if node not in self.tokens.standing:
-            return []
-        self._to_offer += self.tokens.freed_by(node)
-        return [ReturnTokens(node)]
-
-    def _forget_tokens(self, node: str) -> list[Command]:
-        self._ask_next(self.tokens.forget(node))
-        return self._return_tokens(node)
 
     def start_total(self, node: str) -> None:
         """Begin to count the time that a step may take in all; of a map each item's counts, not the map's."""
@@ -317,7 +191,7 @@ class Board:
             commands.append(Release(node))
         self.timers.let_go(node)
         if self.tokens.needs(node):
-            commands += self._forget_tokens(node)
+            commands += self.forget_tokens(node)
         commands.append(Changed(node, status, reason))
         if status not in GOOD:
             self.failures[node] = failure or Failure(FailureKind.CANCELLED, reason)
@@ -366,7 +240,7 @@ class Board:
         self.message = self.message or reason
         self.timers.stop(deadlines=True)
         self.tokens.clear()
-        self._admission.clear()
+        self.admission.clear()
         for room in self.rooms.values():
             room.clear()
         commands: list[Command] = []
@@ -380,7 +254,7 @@ class Board:
 
     def leave_containers(self, node: str) -> None:
         """Free a node's places in limited containers; those that are let in instead begin at the end of the move."""
-        self._to_offer += self._admission.leave(node)
+        self.to_offer += self.admission.leave(node)
 
     def all_ended(self) -> bool:
         """Tell whether all nodes, besides hooks that wait for that, have ended."""
@@ -396,6 +270,23 @@ class Board:
         """Free the room of an attempt on its target, and its tokens."""
         self.rooms[self.target_of[node]].release(node)
         return self._return_tokens(node)
+
+    def _return_tokens(self, node: str) -> list[Command]:
+        """Give back what a step holds, or withdraw its request."""
+        if node not in self.tokens.standing:
+            return []
+        self.to_offer += self.tokens.freed_by(node)
+        return [ReturnTokens(node)]
+
+    def forget_tokens(self, node: str) -> list[Command]:
+        """Have a step want no tokens any more."""
+        self.ask_next(self.tokens.forget(node))
+        return self._return_tokens(node)
+
+    def ask_next(self, node: str | None) -> None:
+        """Have the one that comes next ask for its tokens, if there is one."""
+        if node is not None:
+            self.to_offer.append(node)
 
     def is_current(self, node: str, number: int) -> bool:
         """Tell whether an answer is of the attempt that is waited for."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from mlflow_pipes.quick_dataclasses import dataclass
 
 Because: TypeAlias = Literal["start", "input", "room", "key"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.model.tokens import Amounts
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.critical_path import Link, Timed, critical_path
 from mlflow_pipes.scheduling.messages import (
     AskTokens,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from mlflow_pipes.model.attempt import Capacity, Failure
 from mlflow_pipes.model.graph import GroupNode, StepNode
 from mlflow_pipes.model.run import Status
 from mlflow_pipes.model.tokens import Amounts, Units
+from mlflow_pipes.quick_dataclasses import dataclass
 
 # --- events -----------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from mlflow_pipes.model.graph import StepNode
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ given what somebody before asks for, also when that one must go on waiting: so a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from mlflow_pipes.model.tokens import Amounts, TokenAnswer, TokensGranted, TokensShort, Units
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.resources import TOLERANCE
 
 

@@ -21,13 +21,11 @@ from typing import assert_never
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.attempt import Capacity, Failure, FailureKind
-from mlflow_pipes.model.blame import group_out_of_time, step_out_of_time
 from mlflow_pipes.model.graph import Graph
-from mlflow_pipes.model.run import ENDED, GOOD, Status
+from mlflow_pipes.model.run import GOOD, Status
 from mlflow_pipes.scheduling.board import Board
 from mlflow_pipes.scheduling.containers import run_status
 from mlflow_pipes.scheduling.messages import (
-    CancelAttempt,
     CancelRequested,
     Changed,
     ClaimLost,
@@ -54,8 +52,9 @@ from mlflow_pipes.scheduling.messages import (
 )
 from mlflow_pipes.scheduling.policy import is_worth_retrying, retry_delay_s
 from mlflow_pipes.scheduling.recovery import Recovery
-from mlflow_pipes.scheduling.timers import RUN
 from mlflow_pipes.scheduling.tokens import NOTHING_SHARED, Supply
+from mlflow_pipes.scheduling.turns import Turns
+from mlflow_pipes.scheduling.verdicts import Verdicts
 
 
 class RunState:
@@ -90,12 +89,12 @@ class RunState:
         self.outcome: Status | None = None
         self._chance = chance
         self._board = Board(capacities, supply, fail_fast=graph.fail_fast, max_parallel=graph.max_parallel)
+        self._turns = Turns(self._board)
         self._recovery = Recovery(self._board)
+        self._verdicts = Verdicts(self._board, graph.timeout_s)
         self._tries: dict[str, int] = {}
         self._reused_growth: set[str] = set()
-        self._verdicts: dict[str, Failure] = {}
         self._held_by: dict[str, str] = {}
-        self._cancel_requested = self._timed_out = False
         self._ready = self._board.add(graph.nodes, graph.groups, target_of, ranks, grown=None)
 
     # --- what others ask ----------------------------------------------------------------------------------------
@@ -115,8 +114,7 @@ class RunState:
     def begin(self, now: float) -> list[Command]:
         """Start the run."""
         self._board.now = now
-        if self.graph.timeout_s is not None:
-            self._board.timers.end_by(now + self.graph.timeout_s, RUN)
+        self._verdicts.begin()
         commands = self._board.take_closed()
         ready, self._ready = self._ready, []
         for node in ready:
@@ -150,19 +148,19 @@ class RunState:
             case TimePassed():
                 commands = self._on_time()
             case CancelRequested():
-                commands = self._on_cancel_requested(event)
+                commands = self._verdicts.request(event)
             case Granted() | Refused():
-                commands = self._board.take_answer(event)
+                commands = self._turns.take_answer(event)
             case TargetOpened():
                 self._board.open_target(event.name, event.capacity)
                 return []
             case Resized():
-                commands = self._board.resize(event.name, event.capacity)
+                commands = self._turns.resize(event.name, event.capacity)
             case _:
                 assert_never(event)
         while self._board.closed:
             commands += self._close(*self._board.closed.popleft())
-        return commands + self._board.offer_waiting() + self._finish_if_done()
+        return commands + self._turns.offer_waiting() + self._finish_if_done()
 
     def next_wake(self) -> float | None:
         """Return when TimePassed should come at the latest, None for never."""
@@ -190,7 +188,7 @@ class RunState:
             return [] if node in self._board.claimed else [Release(node)]
         self._board.timers.let_go(node)
         self._board.claimed.add(node)
-        return self._board.enqueue(node)
+        return self._turns.enqueue(node)
 
     def _on_held(self, event: HeldElsewhere) -> list[Command]:
         node = event.node
@@ -221,12 +219,12 @@ class RunState:
     def _on_succeeded(self, event: Succeeded) -> list[Command]:
         if not self._board.is_current(event.node, event.number):
             return []
-        self._verdicts.pop(event.node, None)
+        self._verdicts.take(event.node)
         self._board.claimed.discard(event.node)
         return [
             *self._board.leave_room(event.node),
             *self._board.end_well(event.node, Status.SUCCEEDED),
-            *self._board.fill(self._board.target_of[event.node]),
+            *self._turns.fill(self._board.target_of[event.node]),
         ]
 
     def _on_failed(self, event: Failed) -> list[Command]:
@@ -234,16 +232,16 @@ class RunState:
         if not self._board.is_current(node, event.number):
             return []
         commands = self._board.leave_room(node)
-        verdict = self._verdicts.pop(node, None)
+        verdict = self._verdicts.take(node)
         if verdict is not None:
-            commands += self._end_as_told(node, verdict)
+            commands += self._verdicts.carry_out(node, verdict)
         elif self._board.stopping:
-            commands += self._end_when_stopped(node, event.failure)
+            commands += self._verdicts.end_with_run(node, event.failure)
         elif self._recovery.may_help(node, event.failure, event.lost_producers):
             commands += self._recovery.begin(node, event.lost_producers)
         else:
             commands += self._retry_or_give_up(node, event.failure)
-        return commands + self._board.fill(self._board.target_of[node])
+        return commands + self._turns.fill(self._board.target_of[node])
 
     def _retry_or_give_up(self, node: str, failure: Failure) -> list[Command]:
         policy = self._board.nodes[node].options.retries
@@ -272,11 +270,11 @@ class RunState:
                 return []
             self._board.claimed.discard(node)
             commands += self._board.leave_room(node)
-            commands += self._board.fill(self._board.target_of[node])
-        verdict = self._verdicts.pop(node, None)
+            commands += self._turns.fill(self._board.target_of[node])
+        verdict = self._verdicts.take(node)
         self._board.status[node] = Status.RUNNING
         if verdict is not None:
-            return commands + self._end_as_told(node, verdict)
+            return commands + self._verdicts.carry_out(node, verdict)
         if self._board.stopping:
             return commands + self._board.end(node, Status.CANCELLED, self._board.message)
         try:
@@ -294,14 +292,14 @@ class RunState:
         """End a step whose returned calls have all ended, or have its output put together first."""
         if self._board.status[node] is not Status.RUNNING or self._board.containers.is_open(node):
             return []
-        verdict = self._verdicts.pop(node, None)
+        verdict = self._verdicts.take(node)
         if verdict is not None:
-            return self._end_as_told(node, verdict)
+            return self._verdicts.carry_out(node, verdict)
         if status in GOOD:
             return [Conclude(node)]
         if status is Status.CANCELLED:
             reason = self._board.message or self._board.containers.first_bad(node)
-            return self._end_as_told(node, Failure(FailureKind.CANCELLED, reason))
+            return self._verdicts.carry_out(node, Failure(FailureKind.CANCELLED, reason))
         return self._board.give_up(node, Failure(FailureKind.INNER, self._board.containers.first_bad(node)))
 
     def _on_concluded(self, event: Concluded) -> list[Command]:
@@ -313,63 +311,17 @@ class RunState:
         reused = node in self._reused_growth and self._board.containers.all_reused(node)
         return self._board.end_well(node, Status.REUSED if reused else Status.SUCCEEDED)
 
-    # --- time, and people -----------------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------------------------
 
     def _on_time(self) -> list[Command]:
         commands: list[Command] = []
         for name in self._board.timers.deadlines_due(self._board.now):
-            commands += self._out_of_time(name)
+            commands += self._verdicts.out_of_time(name)
         for node in self._board.timers.retries_due(self._board.now):
             if self._board.status[node] is Status.QUEUED:
-                commands += self._board.enqueue(node)
-        self._board.ask_again()
+                commands += self._turns.enqueue(node)
+        self._turns.ask_again()
         return commands + [LookUpNode(node) for node in self._board.timers.held_due(self._board.now)]
-
-    def _out_of_time(self, name: str) -> list[Command]:
-        if name == RUN:
-            self._timed_out = True
-            return self._board.stop(f"the run is past its timeout of {self.graph.timeout_s:g} s")
-        if name in self._board.groups:
-            why = group_out_of_time(name, self._board.groups[name].timeout_s or 0.0)
-        else:
-            why = step_out_of_time(name, self._board.nodes[name].options.total_timeout_s or 0.0)
-        return self._stop_inside(name, Failure(FailureKind.TIMEOUT, why))
-
-    def _on_cancel_requested(self, event: CancelRequested) -> list[Command]:
-        if event.node is None:
-            self._cancel_requested = True
-            return self._board.stop(event.reason)
-        return self._stop_inside(event.node, Failure(FailureKind.CANCELLED, event.reason))
-
-    def _stop_inside(self, name: str, verdict: Failure) -> list[Command]:
-        """End a step or sub-pipeline with all that is in it."""
-        commands: list[Command] = []
-        is_inside = self._board.containers.is_inside
-        for node in [node for node in self._board.status if node == name or is_inside(node, name)]:
-            status = self._board.status[node]
-            if status is Status.RUNNING:
-                self._verdicts[node] = verdict
-                if not self._board.containers.is_grown(node):
-                    commands.append(CancelAttempt(node, self._board.number[node], self._board.target_of[node]))
-            elif status not in ENDED:
-                commands += self._end_as_told(node, verdict)
-        return commands
-
-    def _end_as_told(self, node: str, verdict: Failure) -> list[Command]:
-        """End a node that was stopped on purpose."""
-        if verdict.kind is not FailureKind.CANCELLED:
-            return self._board.give_up(node, verdict)
-        if self._board.status[node] in ENDED:
-            return []
-        return [
-            *self._board.end(node, Status.CANCELLED, verdict.message),
-            *self._board.skip_below(node, "was cancelled"),
-        ]
-
-    def _end_when_stopped(self, node: str, failure: Failure) -> list[Command]:
-        if failure.kind in {FailureKind.CANCELLED, FailureKind.INPUT, FailureKind.LOST}:
-            return self._board.end(node, Status.CANCELLED, self._board.message)
-        return self._board.end(node, Status.FAILED, failure.message, failure)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -378,7 +330,7 @@ class RunState:
             return []
         commands: list[Command] = []
         if self.outcome is None:
-            self.outcome = run_status(self._board.bad, self._cancel_requested, self._timed_out)
+            self.outcome = run_status(self._board.bad, self._verdicts.requested, self._verdicts.timed_out)
             commands = self._begin_hooks(self.outcome)
             if not self._board.all_ended():
                 return commands

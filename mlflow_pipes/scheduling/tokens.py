@@ -8,12 +8,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.model.tokens import Amounts
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.messages import AskTokens
 from mlflow_pipes.scheduling.placement import Rank
 from mlflow_pipes.scheduling.resources import RESOURCES, asked, owned

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from random import Random
 from typing import Any
 
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph, GroupNode, HookTime, Output, StepNode
 from mlflow_pipes.model.step import CodeFingerprint, PickledFunction, RetryPolicy, StepDefinition, StepOptions
+from mlflow_pipes.quick_dataclasses import dataclass
 
 DEEPEST = 3
 """How deep calls that steps return may stand in each other."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from mlflow_pipes.quick_dataclasses import dataclass
 
 LEASE_S = 2.0
 """How long an orchestrator may give no sign of life before others take its keys over; in virtual seconds."""

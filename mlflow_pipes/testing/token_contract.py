@@ -17,7 +17,7 @@ import pytest
 from mlflow_pipes.model.run import LookUp, Question, RunEnded, Status
 from mlflow_pipes.model.tokens import TokenRequest, TokensGranted, TokensReturned, TokensShort
 from mlflow_pipes.ports import Ledger
-from mlflow_pipes.testing.ledger_contract import LONG_AFTER_S, T0, cached, hex_id, key_of, started
+from mlflow_pipes.testing.ledger_records import LONG_AFTER_S, T0, cached, hex_id, key_of, started
 
 
 def request(run: str, node: str = "load", amount: float = 1, **changes: Any) -> TokenRequest:

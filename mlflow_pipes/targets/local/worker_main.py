@@ -22,7 +22,7 @@ from mlflow_pipes.targets.local import wire
 from mlflow_pipes.targets.local.process_state import ProcessState
 from mlflow_pipes.worker import capture
 from mlflow_pipes.worker.execute import execute, warm
-from mlflow_pipes.worker.logs import lines_to
+from mlflow_pipes.worker.logs import info_written, lines_to
 
 if TYPE_CHECKING:
     from mlflow_pipes.model.attempt import AttemptFailed, TargetEvent
@@ -56,7 +56,7 @@ def main(host: Host, zygote_pid: int, connection_fd: int, stdout_fd: int, stderr
     if numpy is not None:  # preloaded: all workers would draw the same numbers
         numpy.random.seed()
     worker = _Worker(host, socket.socket(fileno=connection_fd))
-    with lines_to(worker.log_line):
+    with info_written(), lines_to(worker.log_line):
         worker.serve()
     _exit_cleanly()
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlflow_pipes.digests import Digest
-from mlflow_pipes.errors import PipesError
 from mlflow_pipes.model.attempt import (
     AttemptFailed,
     AttemptId,
@@ -24,17 +21,18 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.targets.spark.board import Board
 from mlflow_pipes.targets.spark.tempo import Tempo
 from mlflow_pipes.targets.station.clocks import by_our_clock
-from mlflow_pipes.targets.station.letters import blobs_of_snapshot, blobs_of_work
-from mlflow_pipes.targets.station.messages import Packer, decode_events
-from mlflow_pipes.worker.sources import SourceChangedError
+from mlflow_pipes.targets.station.messages import decode_events
+from mlflow_pipes.targets.station.parcels import spoilt_there, why_undelivered, why_unsent
 
 if TYPE_CHECKING:
+    from mlflow_pipes.digests import Digest
     from mlflow_pipes.model.attempt import Assignment, TargetEvent
     from mlflow_pipes.ports import Datastore
-    from mlflow_pipes.snapshot.taking import Snapshots
     from mlflow_pipes.targets.spark.cluster import Cluster
     from mlflow_pipes.targets.spark.plan import SparkPlan
     from mlflow_pipes.targets.spark.reception import Visitor
+    from mlflow_pipes.targets.station.mailbox import Absence
+    from mlflow_pipes.targets.station.parcels import Parcels
 
 _FIRST_GUESS = 4
 _MOST_FRUITLESS = 3
@@ -61,7 +59,7 @@ class PlainSteps:
     Args:
         plan: which Spark.
         datastore: where inputs and outputs are.
-        snapshots: the code of attempts.
+        parcels: makes what is sent of attempts.
         cluster: where tasks come from.
         report: takes events.
     """
@@ -70,14 +68,12 @@ class PlainSteps:
         self,
         plan: SparkPlan,
         datastore: Datastore,
-        snapshots: Snapshots,
+        parcels: Parcels,
         cluster: Cluster,
         report: Callable[[TargetEvent], None],
     ) -> None:
-        self._plan, self._datastore, self._snapshots, self._cluster = plan, datastore, snapshots, cluster
+        self._plan, self._datastore, self._parcels, self._cluster = plan, datastore, parcels, cluster
         self._report = report
-        self._packer = Packer(snapshots.shipped)
-        self._snapshot_blobs: dict[Digest, set[Digest]] = {}
         self._board = Board()
         self._tempo = Tempo()
         self._visitors: dict[int, Visitor] = {}
@@ -169,25 +165,13 @@ class PlainSteps:
     def _send(self, one: _Unanswered, visitor: Visitor) -> None:
         assignment = one.assignment
         try:
-            message = self._packer.pack(_for_one_slot(assignment))
-            needs = () if visitor.arrived.sees else self._blobs(assignment)
-        except SourceChangedError as error:
-            self._fail(one, FailureKind.SOURCE_CHANGED, str(error))
-        except PipesError as error:
-            self._fail(one, FailureKind.WORLD, str(error))
-        except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
-            self._fail(one, FailureKind.WORLD, f"cannot be sent to {visitor.arrived.host}: {error}")
+            message = self._parcels.message(_for_one_slot(assignment))
+            needs = () if visitor.arrived.sees else self._parcels.blobs(assignment)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this attempt's
+            self._fail(one, *why_unsent(error, visitor.arrived.host))
         else:
             one.visitor = visitor
             visitor.send(message, needs)
-
-    def _blobs(self, assignment: Assignment) -> set[Digest]:
-        """Return the blobs that an attempt needs there: of its code and its inputs."""
-        snapshot, _ = self._snapshots.shipped(assignment.function)
-        code = self._snapshot_blobs.get(snapshot.root)
-        if code is None:
-            code = self._snapshot_blobs[snapshot.root] = blobs_of_snapshot(snapshot, self._datastore)
-        return code | blobs_of_work(assignment, self._datastore)
 
     # --- what happens to tasks ------------------------------------------------------------------------------------
 
@@ -224,7 +208,7 @@ class PlainSteps:
 
     # --- what they tell -------------------------------------------------------------------------------------------
 
-    def on_told(self, visitor: Visitor, encoded: bytes, absent: Mapping[Digest, Any]) -> bool:
+    def on_told(self, visitor: Visitor, encoded: bytes, absent: Mapping[Digest, Absence]) -> bool:
         """Take what a task says of its attempts; tell whether one came to its end there."""
         has_answered = False
         for told in decode_events(encoded):
@@ -243,8 +227,7 @@ class PlainSteps:
             elif isinstance(event, AttemptFailed) and self._repeats(one, visitor, event.failure):
                 continue
             elif absent:
-                why = next(iter(absent.values())).why
-                self._fail(one, FailureKind.WORLD, f"what it made on {visitor.arrived.host} did not get here: {why}")
+                self._fail(one, FailureKind.WORLD, why_undelivered(absent, visitor.arrived.host))
             else:
                 has_answered = True
                 self._tempo.took(one.assignment.function.qualname, event.ended_at - event.started_at)
@@ -253,17 +236,14 @@ class PlainSteps:
 
     def _repeats(self, one: _Unanswered, visitor: Visitor, failure: Failure) -> bool:
         """Send an attempt again whose inputs are here and were spoilt there; tell whether that was done."""
-        is_ours = failure.kind is FailureKind.INPUT and not visitor.arrived.sees
-        if not is_ours or one.was_repeated or one.is_cancelled:
+        if visitor.arrived.sees or one.was_repeated or one.is_cancelled:
             return False
-        with suppress(PipesError, ValueError):
-            blobs = [Digest.parse(blob) for blob in failure.blobs]
-            if blobs and self._datastore.has(blobs) == set(blobs):
-                one.was_repeated = True
-                visitor.forget(blobs)
-                self._send(one, visitor)
-                return True
-        return False
+        blobs = spoilt_there(failure, self._datastore)
+        if blobs:
+            one.was_repeated = True
+            visitor.forget(blobs)
+            self._send(one, visitor)
+        return bool(blobs)
 
     # --- answers --------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,11 @@ import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _LOOPBACK = "127.0.0.1"
 _CONNECT_PORT = 15002

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_pipes.errors import TargetError
 from mlflow_pipes.model.attempt import CapacityChanged, FailureKind
-from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.spark.cluster import Cluster
 from mlflow_pipes.targets.spark.inbox import Cancelled, Gone, Heard, Inbox, Opened, Submitted, Told
 from mlflow_pipes.targets.spark.plain_steps import PlainSteps
 from mlflow_pipes.targets.spark.plan import SparkPlan
 from mlflow_pipes.targets.spark.spark_steps import SparkSteps
+from mlflow_pipes.targets.station.parcels import Parcels
 
 if TYPE_CHECKING:
     from mlflow_pipes.content import FileMemo
@@ -78,14 +78,12 @@ class SparkTarget:
             master, conf or {}, python, host, tasks, sessions, connect_timeout_s, no_workers_timeout_s
         )
         self._datastore = datastore
-        own = [checkout, scratch, *([Path(workspace)] if workspace else []), *_folder_of(datastore)]
         self._inbox = Inbox()
         self._cluster = Cluster(
             name, self._plan, datastore, scratch.parent, workspace=workspace, environ=environ or {}, inbox=self._inbox
         )
-        self._plain_steps = PlainSteps(
-            self._plan, datastore, Snapshots(datastore, memo, own), self._cluster, self._tell
-        )
+        parcels = Parcels(datastore, memo, [checkout, scratch, workspace])
+        self._plain_steps = PlainSteps(self._plan, datastore, parcels, self._cluster, self._tell)
         self._spark_steps = SparkSteps(
             name,
             datastore,
@@ -255,8 +253,3 @@ class SparkTarget:
         self._take_all()
         message = "the target was closed; whether its work on the executors has stopped is not known"
         self._plain_steps.fail_all(FailureKind.CANCELLED, message)
-
-
-def _folder_of(datastore: Datastore) -> list[Path]:
-    folder = getattr(datastore, "folder", None)
-    return [] if folder is None else [Path(folder)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_pipes.errors import ConfigurationError
+from mlflow_pipes.quick_dataclasses import dataclass
 
 FOLDER = "~/.cache/mlflow_pipes"
 

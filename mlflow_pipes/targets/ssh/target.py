@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.digests import Digest, digest_record
-from mlflow_pipes.errors import PipesError, TargetError
+from mlflow_pipes.errors import TargetError
 from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.model.attempt import (
     Assignment,
@@ -31,13 +31,12 @@ from mlflow_pipes.model.attempt import (
     TargetEvent,
 )
 from mlflow_pipes.ports import Portable
-from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.targets.ssh.machine import FOLDER, Machine
 from mlflow_pipes.targets.station.clocks import by_our_clock
-from mlflow_pipes.targets.station.letters import Open, Opened, blobs_of_snapshot, blobs_of_work
-from mlflow_pipes.targets.station.messages import Cancel, Packer, decode_events, setup_of
+from mlflow_pipes.targets.station.letters import Open, Opened
+from mlflow_pipes.targets.station.messages import Cancel, decode_events, setup_of
+from mlflow_pipes.targets.station.parcels import Parcels, spoilt_there, why_undelivered, why_unsent
 from mlflow_pipes.worker.secrets import PREFIX
-from mlflow_pipes.worker.sources import SourceChangedError
 
 if TYPE_CHECKING:
     from mlflow_pipes.content import FileMemo
@@ -117,10 +116,7 @@ class SshTarget:
         self._environ = dict(environ or {})
         self._workers, self._cpus, self._memory_bytes, self._gpus = workers, cpus, memory_bytes, gpus
         self._note = scratch.parent / "machines" / f"{digest_record('pipes.ssh-note/1', (repr(self._machine),))[:16]}"
-        own = [checkout, scratch, *([Path(workspace)] if workspace else []), *_folder_of(datastore)]
-        self._snapshots = Snapshots(datastore, memo, own)
-        self._packer = Packer(self._snapshots.shipped)
-        self._snapshot_blobs: dict[Digest, set[Digest]] = {}
+        self._parcels = Parcels(datastore, memo, [checkout, scratch, workspace])
         self._report: Callable[[TargetEvent], None] = lambda _: None
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
@@ -235,14 +231,10 @@ class SshTarget:
     def _send(self, task: _Task) -> None:
         try:
             session = self._connected()
-            message = self._packer.pack(task.assignment)
-            needs = self._blobs(task.assignment) if isinstance(self._datastore, Portable) else ()
-        except SourceChangedError as error:
-            self._fail(task, FailureKind.SOURCE_CHANGED, str(error))
-        except PipesError as error:
-            self._fail(task, FailureKind.WORLD, str(error))
-        except Exception as error:  # noqa: BLE001 - such as arguments that cannot be pickled
-            self._fail(task, FailureKind.WORLD, f"cannot be sent to {self._machine.where}: {error}")
+            message = self._parcels.message(task.assignment)
+            needs = self._parcels.blobs(task.assignment) if isinstance(self._datastore, Portable) else ()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this attempt's
+            self._fail(task, *why_unsent(error, self._machine.where))
         else:
             task.is_sent = True
             session.send(message, needs)
@@ -260,14 +252,6 @@ class SshTarget:
                 self._fail(task, FailureKind.CANCELLED, "cancelled before it began")
             else:
                 session.send(pickle.dumps(Cancel(task.assignment.attempt), 5))
-
-    def _blobs(self, assignment: Assignment) -> set[Digest]:
-        """Return the blobs that an attempt needs there: of its code and its inputs."""
-        snapshot, _ = self._snapshots.shipped(assignment.function)
-        code = self._snapshot_blobs.get(snapshot.root)
-        if code is None:
-            code = self._snapshot_blobs[snapshot.root] = blobs_of_snapshot(snapshot, self._datastore)
-        return code | blobs_of_work(assignment, self._datastore)
 
     # --- the station there ----------------------------------------------------------------------------------------
 
@@ -343,8 +327,7 @@ class SshTarget:
         if isinstance(answer, AttemptFailed) and self._repeats(task, answer.failure):
             return
         if absent:
-            why = next(iter(absent.values())).why
-            failure = Failure(FailureKind.WORLD, f"what it made on {self._machine.where} did not get here: {why}")
+            failure = Failure(FailureKind.WORLD, why_undelivered(absent, self._machine.where))
             answer = AttemptFailed(
                 answer.attempt, failure, answer.started_at, answer.ended_at, answer.worker, answer.host
             )
@@ -353,17 +336,15 @@ class SshTarget:
     def _repeats(self, task: _Task, failure: Failure) -> bool:
         """Send an attempt again whose inputs are here and were spoilt there; tell whether that was done."""
         session = self._session
-        if failure.kind is not FailureKind.INPUT or task.was_repeated or task.is_cancelled or session is None:
+        if task.was_repeated or task.is_cancelled or session is None:
             return False
-        with suppress(PipesError, ValueError):
-            blobs = [Digest.parse(blob) for blob in failure.blobs]
-            if blobs and self._datastore.has(blobs) == set(blobs):
-                task.was_repeated = True
-                session.forget(blobs)
-                self._inbox.append(task)
-                self._something.set()
-                return True
-        return False
+        blobs = spoilt_there(failure, self._datastore)
+        if blobs:
+            task.was_repeated = True
+            session.forget(blobs)
+            self._inbox.append(task)
+            self._something.set()
+        return bool(blobs)
 
     def _answer(self, answer: AttemptSucceeded | AttemptFailed) -> None:
         with self._lock:
@@ -385,8 +366,3 @@ class SshTarget:
 
     def _unsent(self) -> list[_Task]:
         return [task for task in self._all() if not task.is_sent]
-
-
-def _folder_of(datastore: Datastore) -> list[Path]:
-    folder = getattr(datastore, "folder", None)
-    return [] if folder is None else [Path(folder)]

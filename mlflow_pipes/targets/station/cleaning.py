@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.environments.shelf import Shelf
+from mlflow_pipes.machine.locks import locked
 from mlflow_pipes.ports import Sweepable
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ _LOCK = "lock"
 
 def hold(session: Path) -> int | None:
     """Lock a session's folder until the descriptor is closed, at the latest when we end; None when somebody has it."""
-    return _flock(session / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return locked(session / _LOCK)
 
 
 def in_use(folder: Path) -> int:
     """Keep others from removing what sessions share, until the descriptor is closed; waits for who is removing."""
-    descriptor = _flock(folder / _LOCK, fcntl.LOCK_SH)
+    descriptor = locked(folder / _LOCK, fcntl.LOCK_SH)
     assert descriptor is not None
     return descriptor
 
@@ -46,7 +47,7 @@ def clean(folder: Path, store: Datastore | None, *, unused_s: float = UNUSED_S, 
         every_s: blobs are looked through at most once in so long.
     """
     _remove_dead_sessions(folder / "sessions")
-    alone = _flock(folder / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    alone = locked(folder / _LOCK)
     if alone is None:
         return  # the last one cleans
     try:
@@ -80,13 +81,3 @@ def _remove_if_dead(session: Path) -> None:
     if lock is not None:
         shutil.rmtree(session, ignore_errors=True)
         os.close(lock)
-
-
-def _flock(file: Path, how: int) -> int | None:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, how)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow_pipes.digests import digest_record
-from mlflow_pipes.machine.locks import exclusive
+from mlflow_pipes.machine.locks import exclusive, locked
 
 _TAKES_WITHIN_S = 10.0
 
@@ -38,7 +37,7 @@ class GpuLocks:
             for number in numbers:
                 if len(taken) == count:
                     break
-                descriptor = _locked(self._files[number])
+                descriptor = locked(self._files[number])
                 if descriptor is not None:
                     taken[number] = descriptor
             if len(taken) < count:
@@ -52,13 +51,3 @@ class GpuLocks:
         """Free those that are locked."""
         for number in numbers:
             os.close(self._held.pop(number))
-
-
-def _locked(file: Path) -> int | None:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

@@ -133,7 +133,7 @@ class World:
             routing=Routing("local"),
             observers=[*observers, seen],
             clock=clock or SystemClock(),
-            new_id=lambda: next(self.ids),
+            new_ids=self.ids,
             chance=lambda: 0.5,
             resumption=resumption,
         )

@@ -7,12 +7,12 @@ import pytest
 from mlflow_pipes import content
 from mlflow_pipes.digests import Digest
 from mlflow_pipes.model.attempt import AttemptFailed, AttemptStarted, AttemptSucceeded, Failure, FailureKind
-from mlflow_pipes.snapshot.taking import Snapshots
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.targets.spark.greeting import Arrived
 from mlflow_pipes.targets.spark.plain_steps import PlainSteps
 from mlflow_pipes.targets.spark.plan import SparkPlan
 from mlflow_pipes.targets.station.messages import encode_events
+from mlflow_pipes.targets.station.parcels import Parcels
 from mlflow_pipes.testing.target_driver import assignment_of, imported
 
 
@@ -75,8 +75,8 @@ def events():
 
 @pytest.fixture
 def plain_steps(datastore, cluster, events, tmp_path):
-    snapshots = Snapshots(datastore, None, [tmp_path / "datastore"])
-    return PlainSteps(SparkPlan("spark://m:7077"), datastore, snapshots, cluster, events.append)
+    parcels = Parcels(datastore, None, [tmp_path / "datastore"])
+    return PlainSteps(SparkPlan("spark://m:7077"), datastore, parcels, cluster, events.append)
 
 
 @pytest.fixture
