@@ -8,5 +8,9 @@ def main() -> None:
     import sys
 
     from mlflow_pipes.cli.app import run
+    from mlflow_pipes.machine.garbage import collected_rarely, end_quickly
 
-    sys.exit(run(sys.argv[1:]))
+    end_quickly()
+    with collected_rarely():
+        exit_code = run(sys.argv[1:])
+    sys.exit(exit_code)

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -177,7 +178,10 @@ def _sqlite_ledger(folder: Path) -> tuple[Verdict, str, str]:
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     finally:
         connection.close()
-    text = f"{size((folder / 'ledger.db').stat().st_size)}, journal mode {mode}"
+    bytes_ = (folder / "ledger.db").stat().st_size
+    with suppress(FileNotFoundError):  # it goes with the last connection
+        bytes_ += (folder / "ledger.db-wal").stat().st_size
+    text = f"{size(bytes_)}, journal mode {mode}"
     if sound != "ok":
         return (
             "fail",
@@ -240,7 +244,7 @@ def _publisher(home: Workspace) -> tuple[Verdict, str, str]:
 
 def _targets(home: Workspace) -> tuple[Verdict, str, str]:
     """Check that what makes each target is installed and takes its keys; starts none."""
-    from mlflow_pipes.workspace.target_types import check_target, maker_of
+    from mlflow_pipes.workspace.target_configuration import check_target, maker_of
 
     wrong = []
     for target in home.configuration.targets.values():
@@ -258,7 +262,7 @@ def _targets(home: Workspace) -> tuple[Verdict, str, str]:
 def _run_configurations(home: Workspace) -> tuple[Verdict, str, str]:
     from mlflow_pipes.workspace.run_configuration import RunConfiguration, names
     from mlflow_pipes.workspace.situation import over
-    from mlflow_pipes.workspace.target_types import check_target, maker_of
+    from mlflow_pipes.workspace.target_configuration import check_target, maker_of
 
     found, wrong = names(home.configuration.folder), []
     for name in found:

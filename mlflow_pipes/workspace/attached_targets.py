@@ -15,7 +15,7 @@ from mlflow_pipes.errors import ConfigurationError, NotFoundError, suggest
 from mlflow_pipes.machine.locks import exclusive
 from mlflow_pipes.machine.whole_files import write_whole
 from mlflow_pipes.workspace.checked_tables import Table, table
-from mlflow_pipes.workspace.target_types import TargetConfiguration, read_target
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, read_target
 
 FILE = "targets.json"
 _WAIT_S = 10.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.engine.inbox import Inbox
-from mlflow_pipes.machine.garbage import collected_rarely
+from mlflow_pipes.machine.garbage import collected_rarely, end_quickly
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph, StepNode
@@ -54,6 +54,7 @@ def run_graph(
     Whatever can go on beside others is begun first: workers that import the user's modules, and git.
     """
     began_at = home.clock.now()
+    end_quickly()
     with collected_rarely(), SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source:
         configured = situation.configuration.targets
         environments = StepEnvironments(home, situation)
@@ -171,7 +172,7 @@ def _run(
     closing_targets: ExitStack,
     resumption: Resumption | None,
 ) -> None:
-    from mlflow_pipes.engine import Engine, random_id
+    from mlflow_pipes.engine import Engine, ids_in_order
     from mlflow_pipes.workspace.interrupts import cancel_on_interrupt
     from mlflow_pipes.workspace.logs import RunLogWriter
     from mlflow_pipes.workspace.publishing import PublishWhileRunning
@@ -204,7 +205,7 @@ def _run(
             observers=[*(_without_seen(one, graph, targets, situation.routing) for one in shown), publishing],
             log=log,
             clock=home.clock,
-            new_id=random_id,
+            new_ids=ids_in_order(),
             environ=situation.configuration.step_environ(home.folder),
             supply=supply_of(situation.configuration),
             open_target=open_target,

@@ -11,14 +11,14 @@ from mlflow_pipes.model.attempt import TargetEvent
 from mlflow_pipes.ports import ComputeTarget, Datastore
 from mlflow_pipes.workspace.local_tiers import with_local_tier
 from mlflow_pipes.workspace.placing import configured_target
-from mlflow_pipes.workspace.target_types import (
-    TARGET_TYPES,
+from mlflow_pipes.workspace.target_configuration import (
     TargetConfiguration,
     check_target,
     configured_at,
     located_options,
     maker_of,
 )
+from mlflow_pipes.workspace.target_types import TARGET_TYPES
 
 
 def make_targets(

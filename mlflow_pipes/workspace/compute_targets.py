@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,11 @@ from mlflow_pipes.credentials import without_credentials
 from mlflow_pipes.errors import ConfigurationError, NotFoundError, PipesError, suggest
 from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.ports import ComputeTarget, Managed
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace import attached_targets
 from mlflow_pipes.workspace.compute import make_target
-from mlflow_pipes.workspace.target_types import (
-    ALWAYS_THERE,
-    TARGET_TYPES,
-    TargetConfiguration,
-    check_target,
-    known_capacity,
-    maker_of,
-)
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, check_target, known_capacity, maker_of
+from mlflow_pipes.workspace.target_types import ALWAYS_THERE, TARGET_TYPES
 
 if TYPE_CHECKING:
     from mlflow_pipes.workspace.probe import ProbeReport

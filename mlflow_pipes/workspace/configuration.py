@@ -35,18 +35,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.environment import Environment
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.attached_targets import attached_targets
 from mlflow_pipes.workspace.checked_tables import Table, above_zero, listed, text, texts, toml_file
 from mlflow_pipes.workspace.declared_environments import read_environments
 from mlflow_pipes.workspace.ledger.place import PostgresqlPlace, is_workspace, parse_place, remembered_place
-from mlflow_pipes.workspace.target_types import ALWAYS_THERE, TargetConfiguration, read_target
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, read_target
+from mlflow_pipes.workspace.target_types import ALWAYS_THERE
 
 # A folder that holds one of these is a project.
 PROJECT_MARKERS = ("pipes.toml", "pyproject.toml", ".git")

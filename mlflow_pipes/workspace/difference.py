@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.records import Run, StepRun
 from mlflow_pipes.workspace.runs import Runs
 from mlflow_pipes.workspace.step_changes import (
@@ -59,21 +59,25 @@ class RunDifference:
 
 
 def diff(
-    run_a: Run | str, run_b: Run | str = "latest", *, workspace: Workspace | str | Path | None = None
+    run_a: Run | str | None = None,
+    run_b: Run | str = "latest",
+    *,
+    workspace: Workspace | str | Path | None = None,
 ) -> RunDifference:
     """Return what differs from one run to another: steps, code, inputs, outputs, metrics, durations, environment.
 
     Args:
-        run_a: the run to start from: a record, a run id, an unambiguous prefix, or ``latest``.
+        run_a: the run to start from: a record, a run id, an unambiguous prefix, or ``latest``; None for the run of
+            the same pipeline before *run_b*.
         run_b: the run to compare with it.
         workspace: as for ``run``.
 
     Raises:
-        NotFoundError: no such run; near names are suggested.
+        NotFoundError: no such run; near names are suggested. Or there is none before it.
     """
     home = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
-    before = run_a if isinstance(run_a, Run) else home.runs.get(run_a)
-    after = run_b if isinstance(run_b, Run) else home.runs.get(run_b)
+    after = _record(home.runs, run_b)
+    before = home.runs.before(after) if run_a is None else _record(home.runs, run_a)
     steps = step_differences(
         [_facts(home.runs, step) for step in before.steps], [_facts(home.runs, step) for step in after.steps]
     )
@@ -90,6 +94,10 @@ def diff(
         metrics=tuple(metrics),
         metrics_same=len(metrics_before.keys() | metrics_after.keys()) - len(metrics),
     )
+
+
+def _record(runs: Runs, run: Run | str) -> Run:
+    return run if isinstance(run, Run) else runs.get(run)
 
 
 def _facts(runs: Runs, step: StepRun) -> StepFacts:

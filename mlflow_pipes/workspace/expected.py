@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.quick_dataclasses import dataclass
 
 UNKNOWN_S = 1.0
 """What is taken for a node of which nothing is known, where nothing is known of any other either."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mlflow_pipes.model.step import CodeLeaf
+from mlflow_pipes.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.critical_path import Link
 from mlflow_pipes.scheduling.shortage import amounts_text, told_short
 from mlflow_pipes.workspace.explain import Change, changes_text, compare

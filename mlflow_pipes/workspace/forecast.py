@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from mlflow_pipes.authoring import graph_of
 from mlflow_pipes.model.graph import Graph
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.forecast import Schedule, schedule
 from mlflow_pipes.workspace.expected import Expected, expected
 from mlflow_pipes.workspace.planning import plan_graph

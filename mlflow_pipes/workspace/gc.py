@@ -13,12 +13,12 @@ import os
 import shutil
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.digests import Digest
 from mlflow_pipes.model.artifact import from_json
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.logs import log_file
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mlflow_pipes.errors import WorldError
 from mlflow_pipes.model.attempt import AttemptId, LogLine
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _POLL_S = 0.1
 

@@ -11,7 +11,7 @@ from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.scheduling.resources import asked, owned, too_much
 from mlflow_pipes.scheduling.routing import Choice, Routing
 from mlflow_pipes.workspace.checked_tables import listed
-from mlflow_pipes.workspace.target_types import TargetConfiguration, check_target, known_capacity, known_largest
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, check_target, known_capacity, known_largest
 
 _NOTHING_MUCH = asked(StepOptions())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from mlflow_pipes.model.artifact import Artifact
 from mlflow_pipes.model.environment import ResolvedEnvironment
 from mlflow_pipes.model.graph import Graph, Growth, StepNode
 from mlflow_pipes.model.run import Hit, LookUp
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.dependencies import Dependencies
 from mlflow_pipes.scheduling.keys import action_key
 from mlflow_pipes.scheduling.routing import Choice
@@ -317,7 +318,7 @@ class _Planner:
             changes = tuple(compare(last, Ingredients(node.step.code.digest, node.step.code.leaves, last.inputs)))
             self._add(node, "run", changes_text(changes), changes)
         else:
-            self._add(node, "maybe-run", f"only if the output of {_listed(unknown, 'or')} comes out different")
+            self._add(node, "maybe-run", f"if {_listed(unknown, 'or')} comes out different")
 
     def _will_run(self, node: StepNode, inputs: Mapping[str, str]) -> None:
         last = self._last(node)

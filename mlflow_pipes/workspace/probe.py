@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlflow_pipes import content
@@ -17,6 +17,7 @@ from mlflow_pipes.errors import PipesError, TargetError
 from mlflow_pipes.model.attempt import Assignment, AttemptFailed, AttemptId, AttemptSucceeded, Capacity, Failure
 from mlflow_pipes.model.step import PickledFunction
 from mlflow_pipes.ports import ComputeTarget, Datastore, Polled
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.worker import probe
 from mlflow_pipes.workspace.compute import started
 

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def pulse(ledger: Ledger, run_id: str) -> Iterator[None]:
-    """Renew the run's claims from a thread of its own, so that no other run takes them while a step is long."""
+    """Keep the run's claims alive from a thread of its own, so that no other run takes them while a step is long."""
     over = threading.Event()
 
     def beat() -> None:

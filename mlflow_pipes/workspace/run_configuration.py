@@ -36,12 +36,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Self
 
 from mlflow_pipes.errors import ConfigurationError, NotFoundError, suggest
 from mlflow_pipes.model.environment import Environment
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.routing import Rule
 from mlflow_pipes.workspace.checked_tables import (
     Table,
@@ -58,7 +59,7 @@ from mlflow_pipes.workspace.checked_tables import (
 )
 from mlflow_pipes.workspace.configuration import find_project
 from mlflow_pipes.workspace.declared_environments import read_environments
-from mlflow_pipes.workspace.target_types import TargetConfiguration, read_target
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, read_target
 
 FOLDER = "configurations"
 SUFFIXES = (".toml", ".yaml", ".yml")

@@ -7,7 +7,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mlflow_pipes.errors import NotFoundError, suggest
 from mlflow_pipes.model.artifact import Artifact, from_json
 from mlflow_pipes.model.run import AttemptEnded, SourceState, Status
 from mlflow_pipes.model.step import CodeLeaf
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.explain import Ingredients
 from mlflow_pipes.workspace.records import Run, StepRun
 
@@ -80,6 +80,17 @@ class Runs:
         """
         self.mark_interrupted()
         return self._run(self.history.run(self._full_id(id)))
+
+    def before(self, run: Run) -> Run:
+        """Return the run of the same pipeline that started last before a run.
+
+        Raises:
+            NotFoundError: it is the first one.
+        """
+        row = self.history.run_before(run.id)
+        if row is None:
+            raise NotFoundError(f"run {run.id[:8]} is the first of {run.pipeline!r}: there is none before it")
+        return self._run(row)
 
     def cancel(self, id: str, step: str | None = None, *, reason: str = "") -> Run:  # noqa: A002 - the name is public API
         """Ask a run's orchestrator to stop it, or one part of it; it does within a second. See ``Run.cancel``.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from mlflow_pipes.errors import ConfigurationError, suggest
 from mlflow_pipes.model.environment import DEFAULT, Environment
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.workspace.checked_tables import listed
 from mlflow_pipes.workspace.configuration import Configuration

@@ -11,7 +11,7 @@ from mlflow_pipes.model.attempt import Capacity
 from mlflow_pipes.model.graph import Graph
 from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.wording import bytes_in
-from mlflow_pipes.workspace.target_types import TargetConfiguration, known_capacity
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, known_capacity
 
 Size: TypeAlias = int | Capacity | Mapping[str, Any]
 """Workers of a target, or all of it: ``Capacity``, or a mapping with ``workers``, ``cpus``, ``memory`` and ``gpus``."""

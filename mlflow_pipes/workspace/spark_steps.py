@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.model.graph import StepNode
 from mlflow_pipes.scheduling.routing import Choice
-from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, maker_of
 
 
 def check_spark(

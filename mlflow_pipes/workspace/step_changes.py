@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.explain import Change, Ingredients, compare
 
 NOTABLE_S, NOTABLE_SHARE = 0.1, 0.2

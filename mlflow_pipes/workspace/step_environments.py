@@ -13,7 +13,7 @@ from mlflow_pipes.model.graph import Graph, Growth, StepNode
 from mlflow_pipes.model.step import StepDefinition
 from mlflow_pipes.scheduling.keys import code_in
 from mlflow_pipes.scheduling.routing import Choice
-from mlflow_pipes.workspace.target_types import TargetConfiguration, maker_of
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration, maker_of
 
 if TYPE_CHECKING:
     from mlflow_pipes.environments import Environments

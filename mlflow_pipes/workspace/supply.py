@@ -6,7 +6,8 @@ from mlflow_pipes.machine.processes import this_host
 from mlflow_pipes.scheduling.shortage import shared_name
 from mlflow_pipes.scheduling.tokens import Supply
 from mlflow_pipes.workspace.configuration import Configuration
-from mlflow_pipes.workspace.target_types import TARGET_TYPES, TargetConfiguration
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration
+from mlflow_pipes.workspace.target_types import TARGET_TYPES
 
 
 def supply_of(configuration: Configuration) -> Supply:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from mlflow_pipes.model.attempt import UsageSample
 from mlflow_pipes.model.tracked import Metric
+from mlflow_pipes.quick_dataclasses import dataclass
 
 _MEGABYTE = 1_000_000
 

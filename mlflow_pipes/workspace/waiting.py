@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlflow_pipes.model.run import Status
+from mlflow_pipes.quick_dataclasses import dataclass
 
 WORTH_TELLING_S = 0.05
 """Shorter waits are the overhead of any step."""

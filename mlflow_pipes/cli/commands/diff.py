@@ -38,14 +38,15 @@ _TOLD = ("changed", "unstable", "new", "gone", "unknown")
 
 @click.command(
     "diff",
-    help="Compare two runs: what became of each step and why, parameters, outputs, metrics, durations, environment.",
+    help="Compare two runs: what became of each step and why, parameters, outputs, metrics, durations, environment. "
+    "With one RUN, that and the latest; with none, the latest and the run of its pipeline before.",
     short_help="Compare two runs.",
 )
-@click.argument("before", metavar="RUN")
+@click.argument("before", metavar="[RUN]", required=False)
 @click.argument("after", metavar="[RUN]", default="latest")
 @click.option("--all", "everything", is_flag=True, help=f"Show all of every list that has over {SHOWN}.")
 @reads_workspace
-def command(*, before: str, after: str, workspace: str | None, everything: bool, as_json: bool) -> None:
+def command(*, before: str | None, after: str, workspace: str | None, everything: bool, as_json: bool) -> None:
     """Write what differs."""
     from mlflow_pipes.workspace.difference import diff
 

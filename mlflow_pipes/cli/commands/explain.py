@@ -23,16 +23,19 @@ _WORTH_TELLING_S = 0.001
 @click.command(
     "explain",
     help="Say why a step ran, naming what changed since the last run in which it ended well; where it ran, for what it "
-    "waited, why it failed, and whether the run's length hung on it. Also of a run that is under way.",
+    "waited, why it failed, and whether the run's length hung on it. Also of a run that is under way. "
+    "Without RUN: the latest.",
     short_help="Say why a step ran, and for what it waited.",
 )
-@click.argument("step")
-@click.option("--run", default="latest", show_default=True, metavar="RUN", help="Id, its beginning, or latest.")
+@click.argument("words", metavar="[RUN] STEP", nargs=-1, required=True)
 @reads_workspace
-def command(*, step: str, run: str, workspace: str | None, as_json: bool) -> None:
+def command(*, words: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Write why."""
     from mlflow_pipes.workspace.explanation import explain
 
+    if len(words) > 2:
+        raise click.UsageError(f"a RUN and a STEP are two words, not {len(words)}; quote a step's name with spaces")
+    run, step = words if len(words) == 2 else ("latest", words[0])
     with existing(workspace) as home:
         explanation = explain(step, run=run, workspace=home)
         if as_json:

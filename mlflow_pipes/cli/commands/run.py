@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlflow_pipes.workspace import Run, Workspace
     from mlflow_pipes.workspace.run_configuration import RunConfiguration
-    from mlflow_pipes.workspace.target_types import TargetConfiguration
+    from mlflow_pipes.workspace.target_configuration import TargetConfiguration
 
 FAILED, CANCELLED, INTERRUPTED = 1, 3, 130
 

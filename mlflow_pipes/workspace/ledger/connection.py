@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Executable, Table, create_engine
@@ -19,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mlflow_pipes.errors import InternalError, LedgerError
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.ledger.backends import Backend, Cursor, Trouble
 
 if TYPE_CHECKING:

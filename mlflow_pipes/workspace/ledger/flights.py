@@ -7,7 +7,7 @@ out never replaces an entry that others may already use.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from mlflow_pipes.model.artifact import from_json, to_json
@@ -22,15 +22,15 @@ from mlflow_pipes.model.run import (
     Miss,
     OutputCached,
 )
+from mlflow_pipes.quick_dataclasses import dataclass
 
-# A claim not renewed for so long is dead. Heartbeats come every second, while a step keeps the loop busy every ten.
+# A claim is dead when it is so old, and its run gave no sign of life for so long. Heartbeats come every second, while
+# a step keeps the loop busy every ten.
 LEASE_S = 30.0
-# A heartbeat renews the claims that are older: a run of a thousand claims does not write a thousand rows a second.
-RENEW_AFTER_S = 10.0
 
 
 class Claim(NamedTuple):
-    """Run *run_id* computes *key*, until *expires_at* unless it renews."""
+    """Run *run_id* computes *key*: until *expires_at* whatever is heard of it, then while it gives signs of life."""
 
     key: str
     run_id: str
@@ -68,7 +68,8 @@ class Flights:
         next_token: the next fencing token to give.
         orchestrator: where a run's engine is, by run id.
         gone: whether the process that holds a claim is known to be dead.
-        up_since: when the ledger came up: before that no claim could be renewed.
+        last_sign: when a run gave its last sign of life, by run id; asked only when that matters.
+        up_since: when the ledger came up: before that nobody could give a sign of life.
     """
 
     entries: dict[str, Entry]
@@ -77,6 +78,7 @@ class Flights:
     next_token: int
     orchestrator: Callable[[str], Orchestrator]
     gone: Callable[[Claim], bool]
+    last_sign: Callable[[str], float]
     up_since: float = 0.0
     written_entries: dict[str, OutputCached] = field(default_factory=dict)
     dropped_entries: set[str] = field(default_factory=set)
@@ -141,7 +143,13 @@ class Flights:
 
     def dead(self, claim: Claim) -> bool:
         """Whether a claim's owner has given no sign of life for a lease, or is known to be gone."""
-        return is_silent(claim.expires_at, self.now, self.up_since) or self.gone(claim)
+        return self._is_silent(claim) or self.gone(claim)
+
+    def _is_silent(self, claim: Claim) -> bool:
+        now, up_since = self.now, self.up_since
+        return is_silent(claim.expires_at, now, up_since) and is_silent(
+            self.last_sign(claim.run_id) + LEASE_S, now, up_since
+        )
 
     def _claim(self, key: str, run_id: str) -> Claim:
         owner = self.orchestrator(run_id)
@@ -157,6 +165,6 @@ class Flights:
 
 
 def is_silent(expires_at: float, now: float, up_since: float) -> bool:
-    """Tell whether nobody renewed what expires, though the ledger has been up for long enough."""
+    """Tell whether what was to be heard by then was not, though the ledger has been up for long enough."""
     just_up = up_since <= now < up_since + LEASE_S
     return expires_at <= now and not just_up

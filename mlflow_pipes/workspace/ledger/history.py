@@ -16,6 +16,7 @@ from mlflow_pipes.workspace.ledger.connection import Database
 from mlflow_pipes.workspace.ledger.publications import read_tracked
 
 _runs, _steps = tables.runs.c, tables.step_runs.c
+_NEWEST_FIRST = (_runs.started_at.desc(), _runs.run_id)
 
 
 class History:
@@ -26,7 +27,7 @@ class History:
 
     def runs(self, pipeline: str | None, status: Status | None, limit: int | None) -> Sequence[Any]:
         """Return runs, newest first."""
-        query = select(tables.runs).order_by(_runs.started_at.desc(), _runs.run_id)
+        query = select(tables.runs).order_by(*_NEWEST_FIRST)
         if pipeline is not None:
             query = query.where(_runs.pipeline == pipeline)
         if status is not None:
@@ -36,6 +37,16 @@ class History:
     def run(self, run_id: str) -> Any:
         """Return a run's row, None when there is none."""
         found = self._database.rows(select(tables.runs).where(_runs.run_id == run_id))
+        return found[0] if found else None
+
+    def run_before(self, run_id: str) -> Any:
+        """Return the row of the run that stands after this one in :meth:`runs` of its pipeline, None when none does."""
+        this = self.run(run_id)
+        at_once = (_runs.started_at == this.started_at) & (_runs.run_id > run_id)
+        older = select(tables.runs).where(
+            _runs.pipeline == this.pipeline, (_runs.started_at < this.started_at) | at_once
+        )
+        found = self._database.rows(older.order_by(*_NEWEST_FIRST).limit(1))
         return found[0] if found else None
 
     def run_ids(self, prefix: str, limit: int = 5) -> list[str]:

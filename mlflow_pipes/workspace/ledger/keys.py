@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -41,14 +42,14 @@ class KeyRows:
 
     def look(self, cursor: Cursor, lookups: Sequence[LookUp], now: float) -> Flights:
         """Return what answers these look-ups; where the entry does, nothing is asked of claims."""
-        flights = self._flights(self._entries(cursor, {question.key for question in lookups}), {}, now, 0)
+        flights = self._flights(cursor, self._entries(cursor, {question.key for question in lookups}), {}, now, 0)
         open_ = {question.key for question in lookups if not flights.hits(question)}
         flights.claims.update(self._claims(cursor, open_))
         return flights
 
     def answers_of(self, entries: dict[str, Entry], lookups: Sequence[LookUp], now: float) -> list[CacheAnswer]:
         """Return the hits among *entries* for all of these look-ups; nothing unless each is one."""
-        flights = self._flights(entries, {}, now, 0)
+        flights = self._flights(None, entries, {}, now, 0)
         return flights.answers(lookups) if all(map(flights.hits, lookups)) else []
 
     def behind(self, cursor: Cursor, step_run_id: str) -> dict[str, Entry]:
@@ -59,7 +60,7 @@ class KeyRows:
     def load(self, cursor: Cursor, keys: Iterable[str], now: float, next_token: int) -> Flights:
         """Return all that is stored of *keys*."""
         distinct = set(keys)
-        return self._flights(self._entries(cursor, distinct), self._claims(cursor, distinct), now, next_token)
+        return self._flights(cursor, self._entries(cursor, distinct), self._claims(cursor, distinct), now, next_token)
 
     def write(self, cursor: Cursor, flights: Flights, token: int) -> None:
         """Write what became of keys; *token* is the last fencing token that was given before."""
@@ -79,8 +80,18 @@ class KeyRows:
         if flights.next_token != token + 1:
             cursor.execute(do.give_tokens.sql, (flights.next_token - 1,))
 
-    def _flights(self, entries: dict[str, Entry], claims: dict[str, Claim], now: float, next_token: int) -> Flights:
-        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone, self._database.up_since)
+    def _flights(
+        self, cursor: Cursor | None, entries: dict[str, Entry], claims: dict[str, Claim], now: float, next_token: int
+    ) -> Flights:
+        last_sign = functools.cache(functools.partial(self._last_sign, cursor))
+        up_since = self._database.up_since
+        return Flights(entries, claims, now, next_token, self._orchestrator, self._gone, last_sign, up_since)
+
+    def _last_sign(self, cursor: Cursor | None, run_id: str) -> float:
+        assert cursor is not None, "there are claims"
+        cursor.execute(self._statements.last_sign.sql, (run_id,))
+        found = cursor.fetchone()
+        return found[0] if found else 0.0
 
     def _gone(self, claim: Claim) -> bool:
         return self._is_over(claim.run_id, claim.host, claim.process)

@@ -37,7 +37,7 @@ from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensReturned
 from mlflow_pipes.workspace.ledger import rows, tables
 from mlflow_pipes.workspace.ledger.backends import Cursor, PostgresqlBackend, SqliteBackend
 from mlflow_pipes.workspace.ledger.connection import PATIENCE_S, Database, Prepared
-from mlflow_pipes.workspace.ledger.flights import LEASE_S, RENEW_AFTER_S, Orchestrator
+from mlflow_pipes.workspace.ledger.flights import Orchestrator
 from mlflow_pipes.workspace.ledger.keys import KeyRows
 from mlflow_pipes.workspace.ledger.lives import Lives
 from mlflow_pipes.workspace.ledger.outbox import SqlOutbox
@@ -136,9 +136,13 @@ class SqlLedger:
         if ahead and (answers := self._keys.answers_of(ahead, lookups, time_of())):
             self._ahead.served(len(answers))
             return answers
-        flights = self.database.read(lambda cursor: self._keys.look(cursor, lookups, time_of()))
-        answers = flights.answers(lookups)
-        if not flights.written_claims:
+
+        def look(cursor: Cursor) -> tuple[list[CacheAnswer], bool]:
+            flights = self._keys.look(cursor, lookups, time_of())
+            return flights.answers(lookups), bool(flights.written_claims)  # answers may ask for signs of life
+
+        answers, claimed = self.database.read(look)
+        if not claimed:
             self._ahead.answered(answers)
             return answers
         # A claim made on what was read outside a transaction does not count: ask again, inside. Hits stay true.
@@ -232,8 +236,9 @@ class SqlLedger:
             self._orchestrators.pop(over.run_id, None)
 
     def heartbeat(self, run_id: str, now: float) -> Heartbeat:
-        """Tell that the run's orchestrator lives, renew its claims and tokens, and learn what others want of it."""
+        """Tell that the run's orchestrator lives, and with it its claims and tokens; learn what others want of it."""
         time_of = self._ledger_time(now)
+        held = self._held[run_id]
 
         def work(cursor: Cursor) -> tuple[list[Any], set[int], list[Any]]:
             alive_at = time_of()
@@ -241,15 +246,15 @@ class SqlLedger:
             found = cursor.fetchall()
             if run_id in self._holding:
                 self._sharing.renew(cursor, run_id, alive_at)
-            until = alive_at + LEASE_S
-            cursor.execute(self._statements.renew_claims.sql, (until, run_id, until - RENEW_AFTER_S))
-            current = {row[0] for row in _all(cursor, self._statements.tokens_of_run, (run_id,))}
-            return found, current, _all(cursor, self._statements.cancel_requests, (run_id,))
+            lost: set[int] = set()
+            # Counted by the index alone: there may be 100,000. One lost as another was just claimed is seen next time.
+            if _all(cursor, self._statements.count_claims, (run_id,))[0][0] != len(held):
+                lost = held - {row[0] for row in _all(cursor, self._statements.tokens_of_run, (run_id,))}
+            return found, lost, _all(cursor, self._statements.cancel_requests, (run_id,))
 
-        found, current, requests = self.database.write(work, by_cursor_alone=True)
+        found, lost, requests = self.database.write(work, by_cursor_alone=True)
         self.database.look_at_clock()
-        lost = self._held[run_id] - current
-        self._held[run_id] -= lost
+        held -= lost
         # A run that is no longer open was declared interrupted by another process: it must not go on.
         cancel = bool(found[0][0]) if found else True
         return Heartbeat(

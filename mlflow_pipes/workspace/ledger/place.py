@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.machine.whole_files import write_whole
+from mlflow_pipes.quick_dataclasses import dataclass
 
 DEFAULT_SCHEMA = "pipes"
 # In a workspace whose ledger is elsewhere: where. Written when it is opened.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mlflow_pipes.model.tokens import TokenAnswer, TokenRequest, TokensReturned
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.scheduling.sharing import Standing, decide
 from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.flights import LEASE_S, Orchestrator, is_silent

@@ -119,13 +119,11 @@ class Statements:
         self.orchestrator = self._prepare(
             select(tables.runs.c.host, tables.runs.c.process).where(tables.runs.c.run_id == bindparam("id")), "id"
         )
-        self.renew_claims = self._prepare(
-            update(tables.claims)
-            .where(tables.claims.c.run_id == bindparam("id"), tables.claims.c.expires_at <= bindparam("soon"))
-            .values(expires_at=bindparam("until")),
-            "until",
-            "id",
-            "soon",
+        self.last_sign = self._prepare(
+            select(tables.runs.c.heartbeat_at).where(tables.runs.c.run_id == bindparam("id")), "id"
+        )
+        self.count_claims = self._prepare(
+            select(func.count()).select_from(tables.claims).where(tables.claims.c.run_id == bindparam("id")), "id"
         )
         self.tokens_of_run = self._prepare(
             select(tables.claims.c.token).where(tables.claims.c.run_id == bindparam("id")), "id"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select
 
+from mlflow_pipes.quick_dataclasses import dataclass
 from mlflow_pipes.workspace.ledger import tables
 from mlflow_pipes.workspace.ledger.backends import Cursor
 from mlflow_pipes.workspace.ledger.connection import Database

@@ -79,10 +79,10 @@ runs = Table(
 Index("ix_runs_pipeline_started_at", runs.c.pipeline, runs.c.started_at)
 Index("ix_runs_started_at", runs.c.started_at)
 Index("ix_runs_revision", runs.c.revision)
-_unended = text("ended_at IS NULL")
-Index("ix_runs_unended", runs.c.run_id, sqlite_where=_unended, postgresql_where=_unended)
-_resuming = text("first_run_id IS NOT NULL")
-Index("ix_runs_first_run_id", runs.c.first_run_id, sqlite_where=_resuming, postgresql_where=_resuming)
+_PARTIAL = [
+    Index("ix_runs_unended", runs.c.run_id, sqlite_where=text("ended_at IS NULL")),
+    Index("ix_runs_first_run_id", runs.c.first_run_id, sqlite_where=text("first_run_id IS NOT NULL")),
+]
 
 # How to declare a run's call again; apart from runs, which are often read whole.
 calls = Table(
@@ -141,8 +141,7 @@ step_runs = Table(
     Column("named_by", Text),
 )
 Index("ix_step_runs_run_id_node", step_runs.c.run_id, step_runs.c.node)
-_shown = text("revision IS NOT NULL")
-Index("ix_step_runs_revision", step_runs.c.revision, sqlite_where=_shown, postgresql_where=_shown)
+_PARTIAL.append(Index("ix_step_runs_revision", step_runs.c.revision, sqlite_where=text("revision IS NOT NULL")))
 
 attempts = Table(
     "attempts",
@@ -289,3 +288,9 @@ deliveries = Table(
     Column("revision", BigInteger, nullable=False),
     Column("mlflow_run_id", Text, nullable=False),
 )
+
+
+def for_postgresql() -> None:
+    """Make partial indices partial there, too. Told with the tables, SQLAlchemy would import that dialect (75 ms)."""
+    for index in _PARTIAL:
+        index.kwargs["postgresql_where"] = index.kwargs["sqlite_where"]

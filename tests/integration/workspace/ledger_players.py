@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.run import Claimed, Held, Hit, LookUp, Status
-from mlflow_pipes.testing.ledger_contract import cached, changed, declared, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import cached, changed, declared, hex_id, key_of, started, value
 from mlflow_pipes.workspace import Workspace
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_pipes.model.run import Claimed, Hit, LookUp
-from mlflow_pipes.testing.ledger_contract import hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import hex_id, key_of, started, value
 from mlflow_pipes.workspace import Workspace
 
 PLAYERS = Path(__file__).parent / "ledger_players.py"

@@ -18,7 +18,7 @@ from mlflow_pipes import Workspace, run, step
 from mlflow_pipes.errors import ConfigurationError, LedgerError
 from mlflow_pipes.machine.processes import this_host
 from mlflow_pipes.model.run import Claimed, Held, Hit, LookUp
-from mlflow_pipes.testing.ledger_contract import cached, declared, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import cached, declared, hex_id, key_of, started, value
 from mlflow_pipes.workspace.ledger import tables
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.place import parse_place

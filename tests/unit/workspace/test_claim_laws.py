@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mlflow_pipes.model.run import Claimed, EntryForgotten, Held, Hit, KeyReleased, LookUp, RunEnded, Status
-from mlflow_pipes.testing.ledger_contract import T0, cached, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import T0, cached, hex_id, key_of, started, value
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.tables import claims
 

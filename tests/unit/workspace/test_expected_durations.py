@@ -14,7 +14,7 @@ from mlflow_pipes.scheduling.routing import Routing
 from mlflow_pipes.testing.scenarios import trivial_graph
 from mlflow_pipes.workspace.expected import UNKNOWN_S, expected
 from mlflow_pipes.workspace.sizes import capacities_for, capacity_of, configured_capacity, default_target
-from mlflow_pipes.workspace.target_types import TargetConfiguration
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration
 
 LOCAL = TargetConfiguration("local", "local", {"workers": 3, "memory_bytes": 64})
 

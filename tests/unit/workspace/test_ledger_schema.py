@@ -11,7 +11,7 @@ from sqlalchemy import update
 from mlflow_pipes.errors import LedgerError
 from mlflow_pipes.model.artifact import to_json
 from mlflow_pipes.model.run import LookUp
-from mlflow_pipes.testing.ledger_contract import T0, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import T0, hex_id, key_of, started, value
 from mlflow_pipes.workspace.ledger.backends import PostgresqlBackend, SqliteBackend
 from mlflow_pipes.workspace.ledger.connection import Database
 from mlflow_pipes.workspace.ledger.history import History

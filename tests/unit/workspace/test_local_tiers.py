@@ -5,7 +5,7 @@ import pytest
 from mlflow_pipes.errors import ConfigurationError
 from mlflow_pipes.workspace.checked_tables import Table
 from mlflow_pipes.workspace.local_tiers import LOCAL_TIER_BYTES, with_local_tier
-from mlflow_pipes.workspace.target_types import check_target, read_target
+from mlflow_pipes.workspace.target_configuration import check_target, read_target
 
 THERE = "tcp://a:1"
 

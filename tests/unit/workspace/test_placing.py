@@ -7,7 +7,7 @@ from mlflow_pipes.model.step import StepOptions
 from mlflow_pipes.scheduling.routing import Routing, Rule
 from mlflow_pipes.testing.scenarios import trivial_graph
 from mlflow_pipes.workspace.placing import check_places
-from mlflow_pipes.workspace.target_types import TargetConfiguration
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration
 
 SMALL = TargetConfiguration("small", "local", {"workers": 2, "memory_bytes": 2 << 30, "gpus": 0})
 LARGE = TargetConfiguration("large", "local", {"workers": 64, "memory_bytes": 64 << 30, "gpus": 2})

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlflow_pipes.model.run import EntryForgotten, Hit, LookUp, Miss, Status
-from mlflow_pipes.testing.ledger_contract import T0, cached, changed, declared, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import T0, cached, changed, declared, hex_id, key_of, started, value
 from mlflow_pipes.workspace.ledger.flights import Entry
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.read_ahead import FEWEST_HITS, VALID_S, ReadAhead

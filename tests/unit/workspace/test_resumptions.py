@@ -7,7 +7,7 @@ from mlflow_pipes.machine.processes import this_host
 from mlflow_pipes.model.attempt import Failure, FailureKind
 from mlflow_pipes.model.resumption import UNKNOWN_EFFECT, StoredCall, may_have_happened
 from mlflow_pipes.model.run import AttemptEnded, KeyReleased, LookUp, RunEnded, Status
-from mlflow_pipes.testing.ledger_contract import T0, changed, declared, ended_attempt, hex_id, key_of, started, value
+from mlflow_pipes.testing.ledger_records import T0, changed, declared, ended_attempt, hex_id, key_of, started, value
 from mlflow_pipes.workspace.ledger.history import History
 from mlflow_pipes.workspace.ledger.ledger import SqlLedger
 from mlflow_pipes.workspace.ledger.resumptions import resumption, stored_call, under_way

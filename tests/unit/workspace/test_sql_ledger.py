@@ -11,18 +11,9 @@ from mlflow_pipes.model.run import AttemptEnded, AttemptSampled, CodeSeen, LookU
 from mlflow_pipes.model.step import CodeFingerprint, CodeLeaf
 from mlflow_pipes.model.tokens import TokensGranted
 from mlflow_pipes.stores.memory import MemoryDatastore
-from mlflow_pipes.testing.ledger_contract import (
-    T0,
-    LedgerContract,
-    OutboxContract,
-    cached,
-    changed,
-    declared,
-    hex_id,
-    key_of,
-    started,
-    value,
-)
+from mlflow_pipes.testing.ledger_contract import LedgerContract
+from mlflow_pipes.testing.ledger_records import T0, cached, changed, declared, hex_id, key_of, started, value
+from mlflow_pipes.testing.outbox_contract import OutboxContract
 from mlflow_pipes.testing.token_contract import TokenContract, request, returned
 from mlflow_pipes.workspace.ledger import tables
 from mlflow_pipes.workspace.ledger.history import History
@@ -143,6 +134,14 @@ def test_attempts_are_read_back_as_they_were(ledger):
     assert attempt_from_row(hex_id("one"), row) == attempt
 
 
+def test_the_runs_before_a_run_are_those_that_stand_below_it_also_when_they_started_at_once(ledger):
+    ledger.exchange([started(name) for name in ("a", "b", "c")], [], T0)
+    history = History(ledger.database)
+    newest_first = [row.run_id for row in history.runs(None, None, None)]
+    below = [history.run_before(run_id) for run_id in newest_first]
+    assert [row and row.run_id for row in below] == [*newest_first[1:], None]
+
+
 def test_code_leaves_are_kept_once_a_digest(ledger):
     code = CodeFingerprint("c" * 64, (CodeLeaf("function", "app.train", "d", ("app.train",)),))
     ledger.exchange([CodeSeen(code)], [], T0)
@@ -159,6 +158,34 @@ def test_a_claim_of_a_dead_process_of_this_host_is_dead_at_once(ledger):
     ledger.exchange([], [LookUp(key_of("a"), hex_id("dead")), LookUp(key_of("b"), hex_id("live"))], T0)
     a, b = ledger.exchange([], [LookUp(key_of("a"), "x"), LookUp(key_of("b"), "x")], T0)
     assert [type(answer).__name__ for answer in (a, b)] == ["Claimed", "Held"]
+
+
+class Watched:
+    """A driver's cursor that tells of what it is asked while its database is free for other threads."""
+
+    def __init__(self, cursor, lock):
+        self.cursor, self.lock, self.asked, self.asked_unlocked = cursor, lock, [], []
+
+    def execute(self, sql, *parameters):
+        self.asked.append(sql)
+        if not self.lock._is_owned():
+            self.asked_unlocked.append(sql)
+        return self.cursor.execute(sql, *parameters)
+
+    def __getattr__(self, name):
+        return getattr(self.cursor, name)
+
+
+def test_who_waits_for_an_old_claim_asks_for_signs_of_life_while_no_other_thread_may_ask(ledger):
+    ask = LookUp(key_of("k"), hex_id("b"), claim=True)
+    ledger.exchange([started("a"), started("b")], [LookUp(key_of("k"), hex_id("a"), claim=True)], T0)
+    ledger.heartbeat(hex_id("a"), T0 + 40)
+    database = ledger.database
+    watched = database._cursor = Watched(database._cursor, database._lock)
+    (answer,) = ledger.exchange([], [ask], T0 + 41)
+    assert answer.run_id == hex_id("a")
+    assert any("heartbeat_at" in sql for sql in watched.asked)
+    assert watched.asked_unlocked == []
 
 
 def test_tokens_of_a_dead_process_of_this_host_are_free_at_once(ledger):
