@@ -16,8 +16,6 @@ A target that runs attempts in the engine's own process says ``kills = False``: 
 from __future__ import annotations
 
 import math
-import os
-import textwrap
 import time
 import uuid
 from pathlib import Path
@@ -27,6 +25,7 @@ import pytest
 
 from mlflow_pipes import content
 from mlflow_pipes.errors import TargetError
+from mlflow_pipes.machine.processes import identity
 from mlflow_pipes.model.attempt import (
     Assignment,
     AttemptFailed,
@@ -39,110 +38,12 @@ from mlflow_pipes.model.attempt import (
     Progress,
 )
 from mlflow_pipes.testing.target_driver import TargetDriver, assignment_of, driving, imported
+from mlflow_pipes.testing.target_steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow_pipes.ports import ComputeTarget, Datastore
-
-_STEPS = """
-import ctypes, logging, os, signal, subprocess, sys, threading, time, warnings
-from pathlib import Path
-from mlflow_pipes import current_run
-
-def double(x: int) -> int:
-    return 2 * x
-
-def helper(x):
-    raise ValueError("depth must not be negative")
-
-def fail(x):
-    return helper(x)
-
-def fail_in_chain(x):
-    try:
-        helper(x)
-    except ValueError as error:
-        error.add_note("seen on a Monday")
-        raise RuntimeError("training failed") from error
-
-def exit_with(code):
-    sys.exit(code)
-
-def lock(x):
-    return {"model": [threading.Lock()]}
-
-def large(size):
-    return bytes(size)
-
-def length(x: bytes) -> int:
-    return len(x)
-
-def sleep(seconds):
-    time.sleep(seconds)
-    return seconds
-
-def touch_and_sleep(file, seconds):
-    Path(file).write_text(str(os.getpid()))
-    time.sleep(seconds)
-
-def segfault(x):
-    print("before the end", flush=True)
-    ctypes.string_at(0)
-
-def leave(code):
-    print("leaving")
-    os._exit(code)
-
-def kill_self(x):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def write(count):
-    for number in range(count):
-        print(f"out {number}")
-        print(f"err {number}", file=sys.stderr)
-    sys.stdout.write("half a line")
-
-def write_low(x):
-    subprocess.run(["sh", "-c", "echo from a child; echo bad >&2"], check=True)
-    os.write(1, b"from a descriptor\\n")
-    os.write(1, b"\\xff\\xfe not text\\n")
-
-def log(x):
-    logging.getLogger("my.module").info("an info line")
-    logging.getLogger("my.module").debug("a debug line")
-    logging.getLogger("my.module").warning("a warning\\nof two lines")
-
-def environment(name):
-    return os.environ.get(name)
-
-def tell_secret(name):
-    value = current_run().secret(name)
-    print("the password is", value)
-    raise ValueError("cannot log in with " + value)
-
-def where(x):
-    return os.getcwd()
-
-def move(folder):
-    os.chdir(folder)
-
-def about(x):
-    run = current_run()
-    run.progress(1, 2, "half")
-    run.log("loss", 0.5)
-    (run.scratch / "file").write_text("x")
-    return {"id": run.id, "node": run.node, "attempt": run.attempt, "tags": dict(run.tags), "key": run.idempotency_key,
-            "seed": run.random_seed, "offline": run.offline, "scratch": str(run.scratch)}
-
-def flood(lines):
-    text = "x" * 99
-    for _ in range(lines):
-        print(text)
-
-def long_line(size):
-    print("y" * size)
-"""
 
 
 class TargetContract:
@@ -167,7 +68,7 @@ class TargetContract:
     @pytest.fixture
     def steps(self, tmp_path: Path) -> Path:
         file = tmp_path / f"steps_{uuid.uuid4().hex}.py"
-        file.write_text(textwrap.dedent(_STEPS))
+        file.write_text(STEPS)
         return file
 
     @pytest.fixture
@@ -486,9 +387,4 @@ class TargetContract:
 
 def alive(pid: int) -> bool:
     """Return whether a process runs; one that only waits for its parent to take note does not."""
-    try:
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    return identity(pid) is not None

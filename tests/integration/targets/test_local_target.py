@@ -7,7 +7,6 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,17 +16,11 @@ from mlflow_pipes.model.attempt import AttemptFailed, AttemptStarted, AttemptSuc
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.stores.memory import MemoryDatastore
 from mlflow_pipes.targets.local import LocalTarget
+from mlflow_pipes.testing.target_contract import alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
 from mlflow_pipes.testing.warmable_contract import WarmableContract
 
 pytestmark = pytest.mark.integration
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def wait_until(reached, within_s=5.0):
@@ -152,7 +145,7 @@ def test_what_a_step_started_dies_with_its_cancel(local, assign, tmp_path):
     answer = local.answer(assignment.attempt)
     assert answer.failure.kind is FailureKind.CANCELLED
     assert time.monotonic() - began < 2
-    assert [file.name for file in folder.iterdir() if is_alive(int(file.name))] == []
+    assert [file.name for file in folder.iterdir() if alive(int(file.name))] == []
 
 
 def test_the_scratch_folder_of_a_killed_attempt_is_removed(local, assign, tmp_path):
@@ -182,7 +175,7 @@ def test_a_zygote_that_is_killed_loses_its_attempts_and_is_replaced(local, assig
     answer = local.answer(assignment.attempt)
     assert answer.failure.kind is FailureKind.LOST
     assert "SIGKILL" in answer.failure.message
-    assert not any(is_alive(pid) for pid in pids_in(file))
+    assert not any(alive(pid) for pid in pids_in(file))
     assert isinstance(local.run(assign("def f(): return 1", "f")), AttemptSucceeded)
 
 
@@ -414,11 +407,11 @@ def test_killing_the_orchestrator_kills_zygote_workers_and_their_children(tmp_pa
         zygote = tmp_path / "zygote"
         wait_until(lambda: zygote.exists() and zygote.read_text(), 20)
         pids = [int(zygote.read_text()), *pids_in(tmp_path / "pids")]
-        assert all(is_alive(pid) for pid in pids)
+        assert all(alive(pid) for pid in pids)
     finally:
         orchestrator.kill()
         orchestrator.wait()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 2.0)
+    wait_until(lambda: not any(alive(pid) for pid in pids), 2.0)
 
 
 def test_trivial_attempts_cost_the_orchestrator_little(local, assign, record_property):

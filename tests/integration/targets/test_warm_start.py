@@ -11,19 +11,15 @@ import time
 import pytest
 
 from mlflow_pipes import content
-from mlflow_pipes.machine.processes import identity
 from mlflow_pipes.model.attempt import AttemptSucceeded, FailureKind
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.targets.local import LocalTarget, spare_zygote
+from mlflow_pipes.testing.target_contract import alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
 
 pytestmark = pytest.mark.integration
 
 CLOSED_WITHIN_S = 0.3
-
-
-def is_alive(pid):
-    return identity(pid) is not None
 
 
 def wait_until(reached, within_s=5.0):
@@ -76,7 +72,7 @@ def test_a_worker_that_imports_for_nothing_dies_at_once_with_all_it_started(make
         began = time.monotonic()
         driver.target.close()
         assert time.monotonic() - began < CLOSED_WITHIN_S
-        assert not any(map(is_alive, pids))
+        assert not any(map(alive, pids))
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
@@ -90,7 +86,7 @@ def test_closing_waits_for_nothing_that_is_only_starting(make, assign, after_s):
         driver.target.close()
         assert time.monotonic() - began < CLOSED_WITHIN_S
         spare = spare_zygote._spare
-        assert not is_alive(zygote) or (spare is not None and spare.link.pid == zygote)
+        assert not alive(zygote) or (spare is not None and spare.link.pid == zygote)
 
 
 def test_no_more_workers_are_warmed_than_attempts_are_expected(make, assign):
@@ -172,10 +168,10 @@ def test_killing_the_orchestrator_while_it_warms_up_leaves_no_process(tmp_path, 
         orchestrator.kill()
         orchestrator.wait()
     zygote = int((tmp_path / "zygote").read_text())
-    wait_until(lambda: not is_alive(zygote))
+    wait_until(lambda: not alive(zygote))
     # Killed before it imported, a worker may have got so far meanwhile: what it started is gone all the same.
     pids = tmp_path / "pids"
-    wait_until(lambda: not any(map(is_alive, map(int, pids.read_text().split() if pids.exists() else ()))))
+    wait_until(lambda: not any(map(alive, map(int, pids.read_text().split() if pids.exists() else ()))))
 
 
 # --- the spare zygote ---
@@ -193,7 +189,7 @@ def test_the_next_run_of_a_process_forks_from_the_same_zygote(make, assign, stor
         with driving(make()) as driver:
             zygotes.append(worker_of(driver, assign, store))
     assert len(set(zygotes)) == 1
-    assert is_alive(zygotes[0])
+    assert alive(zygotes[0])
 
 
 def test_each_run_has_the_working_folder_search_path_and_code_of_its_own_moment(
@@ -241,7 +237,7 @@ def test_a_spare_zygote_that_died_is_replaced(make, assign, store):
     with driving(make()) as driver:
         before = worker_of(driver, assign, store)
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: not is_alive(before))
+    wait_until(lambda: not alive(before))
     with driving(make()) as driver:
         assert worker_of(driver, assign, store) != before
 
@@ -256,6 +252,7 @@ import os, sys, time
 from pathlib import Path
 from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.targets.local import LocalTarget, spare_zygote
+from mlflow_pipes.testing.target_contract import alive
 from mlflow_pipes.testing.target_driver import assignment_of, driving, imported
 
 folder = Path(sys.argv[1])
@@ -290,7 +287,7 @@ def test_a_spare_zygote_ends_with_its_process(tmp_path, assign, end):
     zygote = int(program.stdout.readline())
     program.stdout.close()
     program.wait(10)
-    wait_until(lambda: not is_alive(zygote))
+    wait_until(lambda: not alive(zygote))
     if end == "exit":
         assert program.stderr.read() == ""
     program.stderr.close()
@@ -323,6 +320,6 @@ def test_a_spare_zygote_that_nobody_needs_for_long_ends_by_itself(make, assign, 
     with driving(make()) as driver:
         before = worker_of(driver, assign, store)
     spare_zygote._spare.link.rest(0.1)
-    wait_until(lambda: not is_alive(before))
+    wait_until(lambda: not alive(before))
     with driving(make()) as driver:
         assert worker_of(driver, assign, store) != before
