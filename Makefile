@@ -41,7 +41,7 @@ test: $(READY) system
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder
 
 unit: $(READY)
-	$(BIN)/python -m pytest tests/unit -m "not integration"
+	$(BIN)/python -m pytest tests/unit -m "not integration" -n $$(getconf _NPROCESSORS_ONLN)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
-import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlflow_pipes.workspace.publishing import publisher_ended
 
 PROJECT = Path(__file__).parents[1]
 
@@ -88,17 +87,8 @@ def published(workspace_folder: Path) -> None:
 
 def unpublished(workspace_folder: Path) -> None:
     """Have the publisher of the run before end, and wait for that; what it has not delivered is left lying."""
-    with (workspace_folder / "publisher.lock").open("a+") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                with suppress(ValueError, ProcessLookupError):  # it has not written who it is, or has just ended
-                    os.kill(int(lock.read()), signal.SIGTERM)
-                time.sleep(0.05)
-            else:
-                return
+    with publisher_ended(workspace_folder):
+        pass
 
 
 def median_of(runs: int, call: Callable[[], float]) -> tuple[float, str]:

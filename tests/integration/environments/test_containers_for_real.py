@@ -17,7 +17,7 @@ from mlflow_pipes.environments.containers import limits
 from mlflow_pipes.errors import WorldError
 from mlflow_pipes.workspace.configuration import Configuration
 from mlflow_pipes.workspace.logs import read_log
-from mlflow_pipes.workspace.target_types import TargetConfiguration
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration
 from tests.integration.environments.steps_in_containers import all_of_them
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

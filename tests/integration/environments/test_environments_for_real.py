@@ -21,7 +21,7 @@ from mlflow_pipes.environments.shelf import Shelf
 from mlflow_pipes.errors import ConfigurationError, WorldError
 from mlflow_pipes.workspace.configuration import Configuration
 from mlflow_pipes.workspace.logs import read_log
-from mlflow_pipes.workspace.target_types import TargetConfiguration
+from mlflow_pipes.workspace.target_configuration import TargetConfiguration
 from tests.integration.environments.steps_elsewhere import grows, here, reaches, several, versions
 
 pytestmark = pytest.mark.integration

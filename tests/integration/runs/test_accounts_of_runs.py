@@ -82,6 +82,11 @@ def numbers(n: int = 1):
     return after(parity(one), moment(5))
 
 
+@pipeline
+def another():
+    return number(1)
+
+
 @pytest.fixture
 def workspace(tmp_path):
     (tmp_path / "pipes.toml").write_text("[targets.local]\nworkers = 2\n")
@@ -247,12 +252,20 @@ def test_the_commands_tell_scripts_the_same(workspace, capsys):
     differing = told("diff", first.id, second.id)
     assert {one["node"]: one["fate"] for one in differing["steps"]}["number"] == "changed"
     assert differing["parameters"] == [{"name": "n", "before": "1", "after": "3"}]
+    assert told("diff", first.id) == told("diff") == differing
     path = told("show", first.id, "--critical-path")["critical_path"]
     assert path == told("show", first.id, "--critical-path")["critical_path"]
     assert path[-1]["node"] == "after"
-    told_of = told("explain", "moment", "--run", second.id)
+    told_of = told("explain", second.id, "moment")
     assert told_of["saved_s"] == pytest.approx(first.step("moment").duration_s, abs=1e-3)
     assert (told_of["placement"], told_of["failures"], told_of["target"]) == ("", [], None)
+
+
+def test_the_first_run_of_a_pipeline_has_none_before_it(workspace, capsys):
+    go(another(), workspace)
+    only = go(numbers(1), workspace)
+    assert app_run(["diff", "--workspace", str(workspace.folder)]) == 4
+    assert f"run {only.id[:8]} is the first of 'numbers': there is none before it" in capsys.readouterr().err
 
 
 def test_the_commands_tell_people_the_same(workspace, capsys):
@@ -269,5 +282,7 @@ def test_the_commands_tell_people_the_same(workspace, capsys):
     assert "input n changed: 1 → 3" in text
     assert "input n changed: the output of number" in text
     assert "parity changed, but its output came out the same" in text
+    assert app_run(["explain", "latest", "moment", "more", "--workspace", folder]) == 2
+    assert "a RUN and a STEP are two words, not 3" in capsys.readouterr().err
     assert "critical path: " in told("show", first.id, "--critical-path")
-    assert "which it took then" in told("explain", "moment", "--run", second.id)
+    assert "which it took then" in told("explain", second.id, "moment")

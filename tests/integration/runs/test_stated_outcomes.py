@@ -11,7 +11,7 @@ import pytest
 from mlflow_pipes import Workspace, current_run, pipeline, resume, run, step
 from mlflow_pipes.errors import DatastoreError, LedgerError, RunFailed
 from mlflow_pipes.model.run import Claimed, Held, LookUp, StepChanged
-from mlflow_pipes.testing.ledger_contract import T0, hex_id, key_of, started
+from mlflow_pipes.testing.ledger_records import T0, hex_id, key_of, started
 from mlflow_pipes.workspace import publishing
 from mlflow_pipes.workspace.configuration import load
 from mlflow_pipes.workspace.ledger import tables

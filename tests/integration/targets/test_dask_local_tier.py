@@ -55,7 +55,7 @@ def address(tiers, tmp_path_factory):
         number: {"cls": Nanny, "options": {**options, "env": {"PLACE_OF_TIER": str(tier)}}}
         for number, tier in enumerate(tiers)
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0}}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0, "dashboard_address": ":0"}}
     with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50) as cluster:
         yield cluster.scheduler_address
     assert [path for tier in tiers if tier.exists() for path in tier.iterdir()] == [], "tiers end with their workers"

@@ -7,6 +7,7 @@ import resource
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -191,21 +192,26 @@ def test_a_tier_that_cannot_be_written_is_as_if_it_were_not_there_and_that_is_to
     assert f"the local tier {near.folder} cannot be used" in message
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file of this process may be larger than 100 KiB: what a full disk says, only sooner."""
+    """No file of this process may be larger than 100 KiB: what a full disk says, only sooner.
+
+    No fixture, since pytest may write a longer report before it ends one.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100 * KIB, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_disk_that_is_full_in_the_middle_of_a_blob_is_not_felt(store, far, near, told):
     in_pieces = [BIG[start : start + 999] for start in range(0, len(BIG), 999)]
-    for pieces in ([BIG], iter([BIG[:1000], BIG[1000:]]), iter(in_pieces)):
-        digest = store.put(pieces)
-        assert store.read(digest) == far.read(digest)
+    with small_disk():
+        for pieces in ([BIG], iter([BIG[:1000], BIG[1000:]]), iter(in_pieces)):
+            digest = store.put(pieces)
+            assert store.read(digest) == far.read(digest)
     assert list(near.blobs()) == list((near.folder / "incoming").iterdir()) == []
     assert len(told()) == 1
 
