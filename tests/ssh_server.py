@@ -67,7 +67,7 @@ class Server:
                 stderr=log,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock
             )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
                 return
@@ -96,7 +96,7 @@ class Server:
 
     def remove(self):
         self.stop()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while self.folder.exists() and time.monotonic() < end:  # stations that are about to end still write there
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -285,7 +285,7 @@ class TargetContract:
         assert isinstance(answer, AttemptFailed)
         assert answer.failure.kind is FailureKind.TIMEOUT
         assert "0.5" in answer.failure.message
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # of 60; mostly it takes half a second
         assert not alive(int(file.read_text()))
 
     @pytest.mark.usefixtures("killing")
@@ -301,7 +301,7 @@ class TargetContract:
         answer = driver.answer(assignment.attempt)
         assert isinstance(answer, AttemptFailed)
         assert answer.failure.kind is FailureKind.CANCELLED
-        assert time.monotonic() - began < 20  # of 60; mostly it takes milliseconds, but machines may be busy
+        assert time.monotonic() - began < 30  # of 60; mostly it takes milliseconds
         assert not alive(int(file.read_text()))
 
     def test_cancelling_an_unknown_or_ended_attempt_is_ignored(self, driver: TargetDriver, assign: Any) -> None:

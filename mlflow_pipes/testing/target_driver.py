@@ -25,6 +25,7 @@ from mlflow_pipes.model.attempt import (
 from mlflow_pipes.model.step import FunctionReference, ImportedFunction
 from mlflow_pipes.ports import ComputeTarget, Datastore, Polled
 
+PATIENCE_S = 60.0  # mostly it takes moments; machines may be busy
 _numbers = itertools.count(1)
 
 
@@ -81,17 +82,17 @@ class TargetDriver:
         """Return whether the attempt was reported as started."""
         return any(isinstance(event, AttemptStarted) and event.attempt == attempt for event in self.events)
 
-    def run(self, assignment: Assignment, within_s: float = 30.0) -> AttemptSucceeded | AttemptFailed:
+    def run(self, assignment: Assignment, within_s: float = PATIENCE_S) -> AttemptSucceeded | AttemptFailed:
         """Submit one attempt and return its answer."""
         self.target.submit(assignment)
         return self.answer(assignment.attempt, within_s)
 
-    def answer(self, attempt: AttemptId, within_s: float = 30.0) -> AttemptSucceeded | AttemptFailed:
+    def answer(self, attempt: AttemptId, within_s: float = PATIENCE_S) -> AttemptSucceeded | AttemptFailed:
         """Wait for an attempt's answer."""
         self.until(lambda: bool(self.answers(attempt)), within_s)
         return self.answers(attempt)[0]
 
-    def until(self, reached: Any, within_s: float = 30.0) -> None:
+    def until(self, reached: Any, within_s: float = PATIENCE_S) -> None:
         """Turn the loop until ``reached()``.
 
         Raises:

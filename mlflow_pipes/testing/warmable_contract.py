@@ -119,7 +119,7 @@ class WarmableContract(TargetContract):
         driver.until(lambda: file.exists() and bool(file.read_text()))
         began = time.monotonic()
         driver.target.close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30  # of 60; mostly it takes milliseconds
         assert not alive(int(file.read_text()))
         assert driver.events == []
 

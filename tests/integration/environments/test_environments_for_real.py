@@ -86,7 +86,6 @@ def test_an_environment_is_built_by_the_first_run_that_needs_it_and_its_results_
     assert again.reused
     (other,) = run(versions(2), workspace=home, observers=()).steps
     assert not other.reused
-    assert other.duration_s < 1.0  # nothing is built a second time
 
 
 def test_a_name_is_in_no_key_and_a_version_is(home, project):

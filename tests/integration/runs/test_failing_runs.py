@@ -81,7 +81,7 @@ def flaky_children(folder: str) -> list[int]:
 
 @step
 def impatient_child() -> int:
-    return nap.options(timeout_s=0.3)(30.0)
+    return nap.options(timeout_s=0.3)(90.0)
 
 
 @step
@@ -178,17 +178,17 @@ def all_the_same():
 @pipeline
 def at_once():
     risky(3)
-    return ok.after(nap(30.0))(1)
+    return ok.after(nap(90.0))(1)
 
 
 @pipeline
 def out_of_time():
-    return naps.options(total_timeout_s=2.5).after(ok(1))(20.0, 3)  # a worker has started when its time begins
+    return naps.options(total_timeout_s=2.5).after(ok(1))(90.0, 3)  # a worker has started when its time begins
 
 
 @pipeline
 def one_out_of_time():
-    return nap.options(total_timeout_s=0.5)(20.0)
+    return nap.options(total_timeout_s=0.5)(90.0)
 
 
 @pipeline
@@ -223,7 +223,7 @@ def hook_runs():
 
 @pipeline(always=notes_outcome)
 def hooked_long():
-    return nap.map([20.0, 20.0, 20.0])
+    return nap.map([90.0, 90.0, 90.0])
 
 
 def test_a_failure_stands_in_the_place_of_the_output(workspace):
@@ -292,14 +292,14 @@ def test_without_fail_fast_all_that_can_goes_on(workspace):
 def test_with_fail_fast_the_first_failure_ends_what_runs(workspace):
     begin = time.monotonic()
     done = go(at_once(), workspace, "local")
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert statuses(done) == {"risky": "failed", "nap": "cancelled", "ok": "cancelled"}
 
 
 def test_a_total_timeout_ends_a_step_with_the_calls_that_it_returned(workspace):
     begin = time.monotonic()
     done = go(out_of_time(), workspace, "local")
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     why = "step 'naps' took longer than total_timeout_s = 2.5 s"
     assert done.failure_text().count(why) == 1, done.failure_text()
     assert "its process was killed" not in done.failure_text()
@@ -320,7 +320,7 @@ def test_returned_calls_have_retries_and_timeouts_of_their_own(workspace, tmp_pa
     assert {one.attempts for one in done.steps if one.name == "flaky" and one.attempts} == {2}
     begin = time.monotonic()
     failed = go(impatient_child(), workspace, "local")
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert failed.step("impatient_child/nap").failure.kind == "timeout"
 
 
@@ -356,7 +356,7 @@ def test_hooks_run_when_a_run_is_cancelled_and_they_are_told(workspace):
     begin = time.monotonic()
     done = go(hooked_long(), workspace, "local")
     timer.join()
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert done.status == "cancelled"
     assert done.step("notes_outcome").output()["status"] == "cancelled"
     assert {one.status.value for one in done.steps if one.name == "nap"} == {"cancelled"}

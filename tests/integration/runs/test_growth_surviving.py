@@ -71,7 +71,7 @@ def effects(project):
 def test_a_growing_run_killed_at_any_moment_goes_on_without_repeating_a_finished_step(project, seed):
     rng = random.Random(seed)
     process = start(project)
-    wanted, deadline = rng.randrange(2, 18), time.monotonic() + 30
+    wanted, deadline = rng.randrange(2, 18), time.monotonic() + 60
     while effects(project).total() < wanted:
         assert time.monotonic() < deadline, "the run made no progress"
         time.sleep(0.01)
@@ -128,7 +128,7 @@ def nap(seconds: float, x: int) -> int:
 
 @step
 def naps(count: int) -> list[int]:
-    return nap.map(seconds=20.0, x=each(list(range(count))))
+    return nap.map(seconds=90.0, x=each(list(range(count))))
 
 
 @pipeline
@@ -223,7 +223,7 @@ def test_a_run_is_cancelled_while_it_grows(workspace):
             pass
 
     done = run(naps(6), workspace=workspace, observers=[Impatient()], target="local", raise_on_failure=False)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert done.status == "cancelled"
     assert {one.status.value for one in done.steps} == {"cancelled"}
 

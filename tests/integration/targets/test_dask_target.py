@@ -127,7 +127,7 @@ def test_a_killed_worker_loses_its_attempt_once_and_its_place_is_taken(cluster, 
         assert address in answer.failure.message
         assert gone(pid, driver)
         assert isinstance(driver.run(steps("double", datastore, x=1)), AttemptSucceeded)
-        client.wait_for_workers(2, timeout=20)
+        client.wait_for_workers(2, timeout=60)
         assert len(driver.answers(assignment.attempt)) == 1
 
 
@@ -160,10 +160,9 @@ def test_lines_arrive_while_the_step_runs(cluster, datastore, tmp_path, steps):
     with driving(target_at(cluster.scheduler_address, datastore, tmp_path)) as driver:
         driver.run(steps("double", datastore, x=1))  # its processes are there
         assignment = steps("say_and_sleep", datastore, seconds=60)
-        began = time.monotonic()
         driver.target.submit(assignment)
         driver.until(lambda: driver.lines(assignment.attempt, "stdout") == ["begun"])
-        assert time.monotonic() - began < 2
+        assert not driver.answers(assignment.attempt)
         driver.target.cancel(assignment.attempt)
         driver.answer(assignment.attempt)
 
@@ -310,7 +309,7 @@ def test_what_waits_for_a_larger_worker_is_answered_when_the_scheduler_goes_away
         driver.target._plan = replace(driver.target._plan, connect_timeout_s=0.5)
         scheduler.kill()
         assert driver.answer(sleeper.attempt).failure.kind is FailureKind.LOST
-        answer = driver.answer(large.attempt, 15)
+        answer = driver.answer(large.attempt)
         assert answer.failure.kind is FailureKind.WORLD
         assert "cannot connect to the Dask scheduler" in answer.failure.message
 
@@ -322,8 +321,8 @@ def test_who_cancels_need_not_wait_for_a_scheduler_that_is_not_there(datastore, 
         driver.target.submit(assignment)
         driver.until(lambda: not driver.target._inbox or driver.target._something.is_set())
         driver.target.cancel(assignment.attempt)
-        assert driver.answer(assignment.attempt, 5).failure.kind is FailureKind.CANCELLED
-    assert time.monotonic() - began < 10
+        assert driver.answer(assignment.attempt).failure.kind is FailureKind.CANCELLED
+    assert time.monotonic() - began < 30  # it would go on trying for a minute
 
 
 def test_capacity_follows_workers_that_come_and_go(processes, datastore, tmp_path, steps):

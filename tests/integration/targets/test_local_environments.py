@@ -98,7 +98,7 @@ def test_an_attempt_is_cancelled_while_its_environment_is_built(local, store, co
     assert local.answer(assignment.attempt).failure.kind is FailureKind.CANCELLED
     began = time.monotonic()
     local.target.close()
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 30.0
 
 
 def test_another_interpreter_has_the_users_folders_and_nothing_that_is_installed_here():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from mlflow_pipes.errors import ConfigurationError, TargetError
 from mlflow_pipes.machine import daemons
 from mlflow_pipes.machine.processes import identity
 from mlflow_pipes.testing.target_contract import alive
+from tests.waiting import wait_until
 
 pytest.importorskip("distributed")
 
@@ -71,13 +71,6 @@ def record(home):
     return json.loads(file.read_text())
 
 
-def until(holds, within_s=30):
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def statuses(home):
     return {one.name: one.status for one in home.compute.list()}
 
@@ -128,7 +121,7 @@ def pipes_run(folder):
 
 def cancelled_by_ctrl_c(process):
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=40)
+    said, _ = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "cancelled by Ctrl-C" in said
     assert "Traceback" not in said
@@ -145,7 +138,7 @@ def test_runs_use_a_cluster_that_is_on_and_leave_it_on_until_it_is_turned_off(ho
     (worker,) = workers
     assert alive(worker)
     process = pipes_run(tmp_path / "begun-")
-    until(lambda: any(file.read_text() for file in tmp_path.glob("begun-*")), 60)
+    wait_until(lambda: any(file.read_text() for file in tmp_path.glob("begun-*")))
     (napper,) = (int(file.read_text()) for file in tmp_path.glob("begun-*"))
     assert dask_worker_of(napper) == worker
     cancelled_by_ctrl_c(process)
@@ -165,7 +158,7 @@ def test_a_cluster_that_was_killed_is_off_and_runs_go_on_without_it(home, caplog
     home.compute.start("kept")
     killed = record(home)
     os.kill(killed["pid"], signal.SIGKILL)
-    until(lambda: identity(killed["pid"]) != killed["process"])
+    wait_until(lambda: identity(killed["pid"]) != killed["process"])
     assert statuses(home)["kept"] == "off"
     assert alive(killed["pid"]) is False
     run(grandparent(10), workspace=home, target="kept", observers=())
@@ -204,7 +197,7 @@ def is_deaf_to_ctrl_c(pid):
 
 def test_ctrl_c_while_workers_start_leaves_neither_processes_nor_their_tracebacks(pipes_run, tmp_path):
     process = pipes_run(tmp_path / "begun-")
-    until(lambda: spawned_in(process.pid), 60)
+    wait_until(lambda: spawned_in(process.pid))
     assert all(map(is_deaf_to_ctrl_c, spawned_in(process.pid))), "else it would end them before their cluster does"
     cancelled_by_ctrl_c(process)
     assert spawned_in(process.pid) == []

@@ -16,6 +16,7 @@ from mlflow_pipes.stores.local import LocalDatastore
 from mlflow_pipes.testing.target_contract import TargetContract, alive
 from mlflow_pipes.testing.target_driver import TargetDriver, assignment_of, driving, imported
 from tests import spark_cluster
+from tests.waiting import wait_until
 
 if reason := spark_cluster.missing():
     pytest.skip(reason, allow_module_level=True)
@@ -302,20 +303,13 @@ def test_a_killed_orchestrator_leaves_nothing_behind(spark, tmp_path, pid_file):
     arguments = [str(tmp_path), spark.master, repr(spark.options), str(steps), str(pid_file)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, str(script), *arguments], stdout=log, stderr=log)
-    wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()), (tmp_path / "log").read_text)
+    wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()), (tmp_path / "log").read_text, STARTS_WITHIN_S)
     theirs = psutil.Process(process.pid).children(recursive=True)
     pid = int(pid_file.read_text())
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not alive(pid) and not any(alive(one.pid) for one in theirs), lambda: str(theirs))
     wait_until(lambda: not list((tmp_path / "w").glob("spark-*")), lambda: "the driver's files")
-
-
-def wait_until(reached, told):
-    end = time.monotonic() + STARTS_WITHIN_S
-    while not reached():
-        assert time.monotonic() < end, told()
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("master", ["spark://127.0.0.1:1", "sc://127.0.0.1:1"])
@@ -325,7 +319,7 @@ def test_a_master_that_is_not_there_is_named_and_not_waited_for_again(steps, dat
         first = driver.run(steps("double", x=1), STARTS_WITHIN_S)
         began = time.monotonic()
         second = driver.run(steps("double", x=2), STARTS_WITHIN_S)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20  # it would wait for a minute
     for answer in (first, second):
         assert answer.failure.kind is FailureKind.WORLD
         assert master in answer.failure.message

@@ -69,9 +69,8 @@ def _statuses(folder: Path) -> dict[str, str]:
 
 def test_a_run_appears_by_itself_and_the_caller_does_not_wait(folder: Path) -> None:
     _record_run(folder, 1)
-    began = time.monotonic()
     assert publishing.start_in_background(folder)
-    assert time.monotonic() - began < 0.5
+    assert _statuses(folder) == {}  # there is not even a store yet: that takes a second
     _wait_for(lambda: len(_statuses(folder)) == 2)
     assert set(_statuses(folder).values()) == {"FINISHED"}
     assert not publishing.start_in_background(folder)  # one is at work

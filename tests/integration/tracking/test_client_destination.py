@@ -203,7 +203,7 @@ def test_a_hanging_server_is_noticed_within_seconds_and_served_when_it_is_back(
     began = time.monotonic()
     with pytest.raises(TrackingError, match="does not answer"):
         publisher.drain()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     server.go_on()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     assert publisher.drain() == 1
@@ -238,4 +238,4 @@ def test_nobody_there_is_an_error_within_seconds(outbox: Any, datastore: LocalDa
     began = time.monotonic()
     with pytest.raises(TrackingError, match="does not answer"):
         _publish("http://127.0.0.1:9", outbox, datastore)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40

@@ -207,7 +207,7 @@ Shelf(Path(sys.argv[1])).build(Recipe("k" * 64, "small", "requirements"), make)
 def test_a_builder_that_is_killed_leaves_nobody_who_builds_on(tmp_path):
     builder = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)])
     try:
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + 60.0
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
             assert time.monotonic() < deadline
             time.sleep(0.01)

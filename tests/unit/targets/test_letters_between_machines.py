@@ -100,7 +100,7 @@ class Ends:
             end.close()
 
     def until(self, reached):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not reached():
             assert time.monotonic() < end
             time.sleep(0.005)

@@ -45,7 +45,7 @@ def test_a_git_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
     began = time.monotonic()
     with SourceLook(tmp_path, timeout_s=0.0) as look:
         assert look.state() == SourceState()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_more_changed_files_than_a_pipe_holds_are_read(tmp_path):
