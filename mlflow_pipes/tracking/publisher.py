@@ -46,39 +46,40 @@ class Publisher:
         self._destination = destination
         self._datastore = datastore
 
-    def drain(self, stop: threading.Event | None = None) -> int:
-        """Deliver all that is pending, in batches; return how many revisions of runs that were.
+    def drain(self) -> int:
+        """Deliver all that is pending; return how many revisions of runs that were. Raises what a batch raises."""
+        return sum(iter(self.deliver_batch, 0))
 
-        Once *stop* is set no further batch is begun: those of a run of 100,000 steps take minutes.
+    def deliver_batch(self) -> int:
+        """Deliver as much of what is pending as the destination takes at once; return how many revisions of runs.
 
         Raises:
             TrackingError: the destination cannot take it now; what was delivered before is remembered.
             LedgerError: the outbox cannot be used.
         """
-        delivered = 0
-        while stop is None or not stop.is_set():
-            pending = self._outbox.pending(self._destination.name, self._destination.batch)
-            if not pending:
-                break
-            receipts = self._destination.deliver(pending, self._datastore)
-            self._outbox.delivered(self._destination.name, receipts)
-            delivered += len(receipts)
-            if not receipts:
-                raise TrackingError(f"MLflow at {self._destination.name} took none of {len(pending)} runs")
-        return delivered
+        pending = self._outbox.pending(self._destination.name, self._destination.batch)
+        if not pending:
+            return 0
+        receipts = self._destination.deliver(pending, self._datastore)
+        self._outbox.delivered(self._destination.name, receipts)
+        if not receipts:
+            raise TrackingError(f"MLflow at {self._destination.name} took none of {len(pending)} runs")
+        return len(receipts)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long the background publisher keeps at it.
+    """How much the background publisher does at a time, and how long it keeps at it.
 
     Attributes:
+        share: of one processor's time, while a run is live: what is more is its steps'.
         every_s: between looks at the outbox.
         idle_s: it ends when there has been nothing to do, and no live run, for so long.
         longest_wait_s: between tries when the destination does not answer; the first wait is *every_s*, then doubled.
         give_up_s: it ends when the destination has not answered for so long; the next run or ``pipes sync`` goes on.
     """
 
+    share: float = 0.2
     every_s: float = 0.5
     idle_s: float = 10.0
     longest_wait_s: float = 30.0
@@ -92,18 +93,20 @@ def keep_publishing(
     pace: Pace = Pace(),  # noqa: B008 - a record
     stop: threading.Event | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    worked_s: Callable[[], float] = time.process_time,
     wait: Callable[[float], object] | None = None,
 ) -> bool:
-    """Drain again and again; return True when all was delivered, False when it gave up on the destination."""
+    """Deliver again and again; return True when all was delivered, False when it gave up on the destination.
+
+    Once *stop* is set no further batch is begun: those of a run of 100,000 steps take minutes.
+    """
     pause = wait or (stop or threading.Event()).wait
     quiet_since = answered = monotonic()
     failures = 0
     while stop is None or not stop.is_set():
+        began = worked_s()
         try:
-            if publisher.drain(stop):
-                quiet_since = monotonic()
-            answered = monotonic()
-            failures = 0
+            delivered = publisher.deliver_batch()
         except TrackingError as error:
             failures += 1
             if failures == 1:
@@ -113,9 +116,15 @@ def keep_publishing(
                 return False
             pause(min(pace.every_s * 2.0**failures, pace.longest_wait_s))
             continue
-        if has_live_run():
-            quiet_since = monotonic()
-        elif monotonic() - quiet_since >= pace.idle_s:
+        answered = monotonic()
+        failures = 0
+        is_live = has_live_run()
+        if delivered or is_live:
+            quiet_since = answered
+        elif answered - quiet_since >= pace.idle_s:
             break
-        pause(pace.every_s)
+        if not delivered:
+            pause(pace.every_s)
+        elif is_live:
+            pause((worked_s() - began) * (1.0 / pace.share - 1.0))
     return True

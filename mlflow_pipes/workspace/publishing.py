@@ -78,7 +78,7 @@ class PublishWhileRunning:
 def start_in_background(folder: Path, uri: str | None = None, ledger: PostgresqlPlace | None = None) -> bool:
     """Start the publisher of a workspace unless one is at work; returns within milliseconds. True when started.
 
-    It is a session of its own at lowest priority, so it neither dies with the terminal nor competes with steps. With
+    It is a session of its own that gives way, so it neither dies with the terminal nor competes with steps. With
     ``PIPES_PUBLISH=off`` in the environment none is started; ``pipes sync`` then does its work.
     """
     if os.environ.get("PIPES_PUBLISH") == "off":

@@ -50,11 +50,15 @@ class Server:
 
 class Time:
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = self.worked = 0.0
         self.waits: list[float] = []
 
     def monotonic(self) -> float:
         return self.now
+
+    def worked_s(self) -> float:
+        self.worked += 0.1
+        return self.worked
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -65,7 +69,12 @@ def _publish(outbox: MemoryOutbox, server: Server, time: Time, pace: Pace = Pace
     looks = iter([True] * live)
     publisher = Publisher(outbox, server, MemoryDatastore())
     return keep_publishing(
-        publisher, has_live_run=lambda: next(looks, False), pace=pace, monotonic=time.monotonic, wait=time.wait
+        publisher,
+        has_live_run=lambda: next(looks, False),
+        pace=pace,
+        monotonic=time.monotonic,
+        worked_s=time.worked_s,
+        wait=time.wait,
     )
 
 
@@ -105,6 +114,12 @@ def test_it_stays_while_a_run_is_live_and_ends_when_idle() -> None:
     time = Time()
     assert _publish(MemoryOutbox(0), Server(), time, Pace(every_s=1, idle_s=10), live=30)
     assert 39 <= time.now <= 41
+
+
+def test_beside_a_live_run_it_takes_its_share_of_a_processor_and_after_it_all() -> None:
+    time = Time()
+    assert _publish(MemoryOutbox(50), Server(), time, Pace(share=0.2, every_s=0.5, idle_s=1), live=3)
+    assert time.waits == [*[pytest.approx(0.4)] * 3, 0.5, 0.5]
 
 
 def test_who_is_asked_to_end_begins_no_further_batch_and_leaves_the_rest_to_the_next() -> None:
