@@ -17,6 +17,7 @@ from mlflow_pipes.authoring.settings import Settings
 from mlflow_pipes.authoring.step import Step
 from mlflow_pipes.errors import GraphError
 from mlflow_pipes.hints import plain_function
+from mlflow_pipes.machine.garbage import collected_rarely
 from mlflow_pipes.model.graph import Binding, Constant, Gather, Graph, GroupNode, Growth, Outcome, Output, StepNode
 from mlflow_pipes.model.step import CodeFingerprint, FunctionReference, StepDefinition, StepOptions
 
@@ -54,10 +55,11 @@ def graph_of(call: Any, *, identify: Identify = fingerprinted) -> Graph:
     """
     if isinstance(call, Pipeline):
         call = call()
-    if isinstance(call, PipelineCall):
-        return _graph_of_pipeline(call, identify)
-    if type(call) is OutputRef:
-        return _graph_of_step(call, identify)
+    with collected_rarely():
+        if isinstance(call, PipelineCall):
+            return _graph_of_pipeline(call, identify)
+        if type(call) is OutputRef:
+            return _graph_of_step(call, identify)
     if isinstance(call, Step):
         raise GraphError(f"{call!r} is the step itself; call it: run({call.name}(...))")
     raise GraphError(f"{call!r} is neither a step call nor a pipeline call; write run(train(...))")

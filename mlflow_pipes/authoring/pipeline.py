@@ -31,6 +31,7 @@ from mlflow_pipes.authoring.settings import (
 )
 from mlflow_pipes.authoring.step import Step, checked_function, function_name
 from mlflow_pipes.errors import ArgumentError, GraphError, suggest
+from mlflow_pipes.machine.garbage import collected_rarely
 from mlflow_pipes.model.environment import Environment
 from mlflow_pipes.model.graph import HookTime
 from mlflow_pipes.quick_dataclasses import dataclass
@@ -200,7 +201,8 @@ class Pipeline(Generic[P, R]):
                 )
         for other, _ in self._after:
             self._check_call(other, declaration, "stands after")
-        with entered(Scope(declaration, target=self.settings.target, environment=self.settings.environment)):
+        scope = Scope(declaration, target=self.settings.target, environment=self.settings.environment)
+        with collected_rarely(), entered(scope):
             returned = self.function(*args, **kwargs)
         if not declaration.calls:
             raise GraphError(f"pipeline {self.name!r} has no steps: its function called none; call a @step in it")

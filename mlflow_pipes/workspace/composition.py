@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_pipes.engine.inbox import Inbox
-from mlflow_pipes.machine.garbage import collected_rarely, end_quickly
+from mlflow_pipes.machine.garbage import end_quickly
 from mlflow_pipes.machine.processes import this_host, this_process
 from mlflow_pipes.model.attempt import LogLine, TargetEvent
 from mlflow_pipes.model.graph import Graph, StepNode
@@ -55,7 +55,7 @@ def run_graph(
     """
     began_at = home.clock.now()
     end_quickly()
-    with collected_rarely(), SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source:
+    with SourceLook(Path(graph.file).parent if graph.file else Path.cwd()) as source:
         configured = situation.configuration.targets
         environments = StepEnvironments(home, situation)
         graph = environments.of_graph(graph)

@@ -60,6 +60,7 @@ def run(
     """
     from mlflow_pipes.authoring import graph_of
     from mlflow_pipes.authoring.settings import checked_priority
+    from mlflow_pipes.machine.garbage import collected_rarely
     from mlflow_pipes.worker.context import importing_user_module
     from mlflow_pipes.workspace.calls import stored_call
     from mlflow_pipes.workspace.composition import run_graph
@@ -70,40 +71,41 @@ def run(
         raise DeclarationError(
             "run(...) is called while your file is imported: put the call under `if __name__ == '__main__':`"
         )
-    home = workspace if isinstance(workspace, Workspace) else None if configuration is None else located(workspace)
-    chosen = None if home is None else loaded(configuration, home.configuration)
-    try:
-        call = called(call, chosen)
-        graph = graph_of(call)
-    except DeclarationError as error:  # it names the culprit in the user's code; our dozen frames would hide that
-        raise error.with_traceback(None) from error.__cause__
-    home = home or located(None if isinstance(workspace, Workspace) else workspace)
-    situation = situation_of(home.configuration, chosen, target=target, tags=tags, experiment=experiment)
-    given = {
-        "target": target,
-        "configuration": None if chosen is None else chosen.source,
-        "experiment": experiment,
-        "tags": dict(tags or {}),
-        "fail_fast": fail_fast,
-        "priority": priority,
-    }
-    if chosen is not None:
-        fail_fast = chosen.fail_fast if fail_fast is None else fail_fast
-        priority = chosen.priority if priority is None else priority
-    if fail_fast is not None:
-        graph = replace(graph, fail_fast=fail_fast)
-    if priority is not None:
-        graph = replace(graph, priority=checked_priority(priority, f"run(priority={priority!r})"))
-    stored = stored_call(call, {name: value for name, value in given.items() if value not in (None, {})})
-    resumption = None if resume is None else _resumption(home, resume, graph.name)
-    done = run_graph(
-        graph,
-        home,
-        situation=situation,
-        observers=observers,
-        call=stored,
-        resumption=resumption,
-    )
+    with collected_rarely():
+        home = workspace if isinstance(workspace, Workspace) else None if configuration is None else located(workspace)
+        chosen = None if home is None else loaded(configuration, home.configuration)
+        try:
+            call = called(call, chosen)
+            graph = graph_of(call)
+        except DeclarationError as error:  # it names the culprit in the user's code; our dozen frames would hide that
+            raise error.with_traceback(None) from error.__cause__
+        home = home or located(None if isinstance(workspace, Workspace) else workspace)
+        situation = situation_of(home.configuration, chosen, target=target, tags=tags, experiment=experiment)
+        given = {
+            "target": target,
+            "configuration": None if chosen is None else chosen.source,
+            "experiment": experiment,
+            "tags": dict(tags or {}),
+            "fail_fast": fail_fast,
+            "priority": priority,
+        }
+        if chosen is not None:
+            fail_fast = chosen.fail_fast if fail_fast is None else fail_fast
+            priority = chosen.priority if priority is None else priority
+        if fail_fast is not None:
+            graph = replace(graph, fail_fast=fail_fast)
+        if priority is not None:
+            graph = replace(graph, priority=checked_priority(priority, f"run(priority={priority!r})"))
+        stored = stored_call(call, {name: value for name, value in given.items() if value not in (None, {})})
+        resumption = None if resume is None else _resumption(home, resume, graph.name)
+        done = run_graph(
+            graph,
+            home,
+            situation=situation,
+            observers=observers,
+            call=stored,
+            resumption=resumption,
+        )
     if raise_on_failure and done.status != "succeeded":
         raise RunFailed(done.failure_text(), done)
     return done
